@@ -1,0 +1,82 @@
+"""The one tree of refusals. Every API family maps it to its own error body in one place.
+
+`code` is the HTTP status that a caller deserves, `reason` a stable word for programs, `message` Nova's own sentence where Nova has
+one, `hint` what to do next in our words.
+"""
+
+from __future__ import annotations
+
+
+class Rejected(Exception):
+    """A command that was understood and refused. Nothing was appended."""
+
+    code = 409
+    reason = "conflict"
+
+    def __init__(self, message: str, *, hint: str = "", code: int | None = None, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+        if reason is not None:
+            self.reason = reason
+
+    @property
+    def text(self) -> str:
+        """The sentence shown to a person: the message, then what to do next."""
+        return f"{self.message}. {self.hint}" if self.hint and not self.message.endswith(".") else (
+            f"{self.message} {self.hint}" if self.hint else self.message
+        )
+
+
+class Invalid(Rejected):
+    code = 400
+    reason = "invalid"
+
+
+class Forbidden(Rejected):
+    code = 403
+    reason = "forbidden"
+
+
+class NotFound(Rejected):
+    code = 404
+    reason = "not_found"
+
+
+class Conflict(Rejected):
+    code = 409
+    reason = "conflict"
+
+
+class Gone(Rejected):
+    code = 410
+    reason = "gone"
+
+
+class PreconditionFailed(Rejected):
+    code = 412
+    reason = "version"
+
+
+class TooLarge(Rejected):
+    code = 413
+    reason = "too_large"
+
+
+class KeyReused(Rejected):
+    """An idempotency key came back with another body."""
+
+    code = 422
+    reason = "idempotency_key_reused"
+
+
+class NotImplementedHere(Rejected):
+    code = 501
+    reason = "not_implemented"
+
+
+class Unavailable(Rejected):
+    code = 503
+    reason = "unavailable"

@@ -1,0 +1,315 @@
+"""The server aggregate: its state, its events, and how an event changes the state.
+
+An event is a fact: its body holds the new values of the fields it changed (`patch`) and what the history shows about it
+(step, result, fault). `evolve` applies the patch and nothing else: it never refuses, never reads a clock. What may happen
+is decided in `domain.decide`, by the rules of `domain.machine`.
+
+Event types are `server.<command>.<phase>`; `server.power.observed` is what a hypervisor showed on its own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from domain.orders import Fault, SubStep
+
+
+class FlavorSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The flavor as it was when the server got it. MiB of memory and swap, GiB of disk."""
+
+    id: str
+    name: str
+    vcpus: int
+    ram: int
+    disk: int
+    ephemeral: int = 0
+    swap: int = 0
+    rxtx_factor: float = 1.0
+    extra_specs: dict[str, str] = {}
+
+
+class FixedIp(msgspec.Struct, frozen=True, omit_defaults=True):
+    address: str
+    subnet_id: str
+    prefix_length: int = 24
+    gateway: str | None = None
+    dns: tuple[str, ...] = ()
+    version: int = 4
+
+
+class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A port as the server knows it. `created_here`: the port goes when the server goes."""
+
+    port_id: str
+    network_id: str
+    network_name: str
+    mac: str
+    fixed_ips: tuple[FixedIp, ...] = ()
+    created_here: bool = True
+    mtu: int = 1450
+    tag: str | None = None
+
+
+class NetworkRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the creator asked for: a network, a port, or a fixed address on a network."""
+
+    network_id: str | None = None
+    port_id: str | None = None
+    fixed_ip: str | None = None
+    tag: str | None = None
+
+
+class VolumeAttachment(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str  # attachment id
+    volume_id: str
+    device: str | None = None
+    delete_on_termination: bool = False
+    tag: str | None = None
+    boot_index: int | None = None
+    path: str = ""
+    disk_format: str = "raw"
+    size_gb: int = 0
+
+
+class ServerFault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last thing that went wrong, kept until the next success. `code` is an HTTP-like number, as clients expect."""
+
+    code: int
+    message: str
+    created: datetime
+    details: str = ""
+    reason: str = ""
+
+
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one thing in progress on a server: an accepted command, and how far its workflow has come.
+
+    `awaits` says who moves it on: "conductor" (a control-plane step), "agent" (an order is out, under the server's
+    generation). `undoing` walks the finished steps back. `deadline` ends it whatever happens.
+    """
+
+    request_id: str
+    command: str
+    started_at: datetime
+    deadline: datetime
+    user_id: str
+    project_id: str | None
+    step: str = ""
+    step_started_at: datetime | None = None
+    awaits: str = "conductor"
+    attempt: int = 1
+    undoing: bool = False
+    undone: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
+    params: dict[str, Any] = {}
+    vm_state_before: str = ""
+    power_state_before: str = "nostate"
+    hosts_tried: tuple[str, ...] = ()
+    fault: Fault | None = None
+    stuck: bool = False
+
+
+class ResizeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a resize or migration needs to be confirmed or reverted."""
+
+    old_flavor: FlavorSnapshot
+    new_flavor: FlavorSnapshot
+    source_host: str
+    dest_host: str
+    migration_type: str  # resize | migration
+    old_vm_state: str
+    finished_at: datetime | None = None
+
+
+class Server(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that is true of one server after some event. Times are UTC; sizes as in the flavor."""
+
+    id: str
+    version: int = 0
+    name: str = ""
+    description: str | None = None
+    project_id: str = ""
+    user_id: str = ""
+    vm_state: str = "building"
+    task_state: str | None = None
+    power_state: str = "nostate"
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    launched_at: datetime | None = None
+    terminated_at: datetime | None = None
+    flavor: FlavorSnapshot | None = None
+    image_id: str | None = None
+    image_properties: dict[str, str] = {}
+    key_name: str | None = None
+    public_key: str | None = None
+    user_data_id: str | None = None  # a blob: the text may be 64 KiB and would travel in every commit
+    metadata: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    config_drive: bool = False
+    hostname: str = ""
+    access_ip_v4: str | None = None
+    access_ip_v6: str | None = None
+    disk_config: str = "MANUAL"
+    locked_by: str | None = None  # owner | admin
+    locked_reason: str | None = None
+    host: str | None = None
+    host_id: str | None = None
+    availability_zone: str = ""
+    pinned_availability_zone: str | None = None
+    instance_name: str = ""
+    reservation_id: str = ""
+    launch_index: int = 0
+    root_device_name: str | None = "/dev/vda"
+    progress: int = 0
+    fault: ServerFault | None = None
+    networks_requested: tuple[NetworkRequest, ...] | None = None  # null = auto, empty = none
+    interfaces: tuple[Interface, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    volumes: tuple[VolumeAttachment, ...] = ()
+    server_group: str | None = None
+    scheduler_hints: dict[str, Any] = {}
+    forced_host: str | None = None
+    rescue_image_id: str | None = None
+    shelved_image_id: str | None = None
+    shelved_at: datetime | None = None
+    soft_deleted_at: datetime | None = None
+    resize: ResizeRecord | None = None
+    generation: int = 0  # of the newest order; only grows
+    guest_exists: bool = False  # a host holds a guest or its disks
+    operation: Operation | None = None
+
+    @property
+    def locked(self) -> bool:
+        return self.locked_by is not None
+
+    @property
+    def deleted(self) -> bool:
+        return self.vm_state == "deleted"
+
+
+class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The fields an event changed, with their new values. A field that is not set did not change."""
+
+    name: str | UnsetType = UNSET
+    description: str | None | UnsetType = UNSET
+    project_id: str | UnsetType = UNSET
+    user_id: str | UnsetType = UNSET
+    vm_state: str | UnsetType = UNSET
+    task_state: str | None | UnsetType = UNSET
+    power_state: str | UnsetType = UNSET
+    created_at: datetime | UnsetType = UNSET
+    launched_at: datetime | None | UnsetType = UNSET
+    terminated_at: datetime | None | UnsetType = UNSET
+    flavor: FlavorSnapshot | UnsetType = UNSET
+    image_id: str | None | UnsetType = UNSET
+    image_properties: dict[str, str] | UnsetType = UNSET
+    key_name: str | None | UnsetType = UNSET
+    public_key: str | None | UnsetType = UNSET
+    user_data_id: str | None | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+    config_drive: bool | UnsetType = UNSET
+    hostname: str | UnsetType = UNSET
+    access_ip_v4: str | None | UnsetType = UNSET
+    access_ip_v6: str | None | UnsetType = UNSET
+    disk_config: str | UnsetType = UNSET
+    locked_by: str | None | UnsetType = UNSET
+    locked_reason: str | None | UnsetType = UNSET
+    host: str | None | UnsetType = UNSET
+    host_id: str | None | UnsetType = UNSET
+    availability_zone: str | UnsetType = UNSET
+    pinned_availability_zone: str | None | UnsetType = UNSET
+    instance_name: str | UnsetType = UNSET
+    reservation_id: str | UnsetType = UNSET
+    launch_index: int | UnsetType = UNSET
+    root_device_name: str | None | UnsetType = UNSET
+    progress: int | UnsetType = UNSET
+    fault: ServerFault | None | UnsetType = UNSET
+    networks_requested: tuple[NetworkRequest, ...] | None | UnsetType = UNSET
+    interfaces: tuple[Interface, ...] | UnsetType = UNSET
+    security_groups: tuple[str, ...] | UnsetType = UNSET
+    volumes: tuple[VolumeAttachment, ...] | UnsetType = UNSET
+    server_group: str | None | UnsetType = UNSET
+    scheduler_hints: dict[str, Any] | UnsetType = UNSET
+    forced_host: str | None | UnsetType = UNSET
+    rescue_image_id: str | None | UnsetType = UNSET
+    shelved_image_id: str | None | UnsetType = UNSET
+    shelved_at: datetime | None | UnsetType = UNSET
+    soft_deleted_at: datetime | None | UnsetType = UNSET
+    resize: ResizeRecord | None | UnsetType = UNSET
+    generation: int | UnsetType = UNSET
+    guest_exists: bool | UnsetType = UNSET
+    operation: Operation | None | UnsetType = UNSET
+
+
+_PATCH_FIELDS = tuple(field.name for field in msgspec.structs.fields(ServerPatch))
+
+
+class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The data of every server event: the patch, and what the history shows.
+
+    `request_id` names the action (the accepted command) that the event belongs to. `step` and `event` are set on step
+    events: our name of the step, and Nova's name of the event (null: Nova shows none).
+    """
+
+    request_id: str
+    patch: ServerPatch = ServerPatch()
+    step: str = ""
+    event: str | None = None
+    host: str | None = None
+    fault: Fault | None = None
+    message: str = ""
+    undo: bool = False
+    details: dict[str, Any] = {}
+    sub_steps: tuple[SubStep, ...] = ()
+
+
+class ServerEvent(msgspec.Struct, frozen=True):
+    """One event of a server's stream, decoded."""
+
+    command: str
+    phase: str
+    body: EventBody
+
+    @property
+    def type(self) -> str:
+        return f"server.{self.command}.{self.phase}"
+
+
+_decode_body = msgspec.json.Decoder(EventBody).decode
+_encode = msgspec.json.Encoder().encode
+_decode_server = msgspec.json.Decoder(Server).decode
+
+
+def decode_event(type_: str, data: bytes | msgspec.Raw) -> ServerEvent:
+    """Read one event back. Raises `ValueError` for a type that is not a server event."""
+    aggregate, command, phase = type_.split(".")
+    if aggregate != "server":
+        raise ValueError(f"not a server event: {type_}")
+    return ServerEvent(command, phase, _decode_body(data))
+
+
+def encode_body(event: ServerEvent) -> bytes:
+    return _encode(event.body)
+
+
+def decode_server(state: bytes | msgspec.Raw) -> Server:
+    return _decode_server(state)
+
+
+def encode_server(server: Server) -> bytes:
+    return _encode(server)
+
+
+def changed(patch: ServerPatch) -> dict[str, Any]:
+    """The fields that a patch sets, by name."""
+    return {name: value for name in _PATCH_FIELDS if (value := getattr(patch, name)) is not UNSET}
+
+
+def evolve(server: Server, event: ServerEvent, at: datetime) -> Server:
+    """The state after `event`, which happened at `at` (UTC). Total: never refuses."""
+    return msgspec.structs.replace(server, version=server.version + 1, updated_at=at, **changed(event.body.patch))
