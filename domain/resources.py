@@ -23,7 +23,7 @@ class Resource(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     deleted: bool = False
 
 
-class Flavor(Resource, frozen=True, omit_defaults=True):
+class Flavor(Resource, frozen=True, omit_defaults=True, kw_only=True):
     vcpus: int
     ram: int  # MiB
     disk: int  # GiB
@@ -38,7 +38,7 @@ class Flavor(Resource, frozen=True, omit_defaults=True):
     flavor_id: str = ""  # the id users see: free text, unlike the aggregate's uuid
 
 
-class Image(Resource, frozen=True, omit_defaults=True):
+class Image(Resource, frozen=True, omit_defaults=True, kw_only=True):
     status: str = "queued"  # queued | saving | active | killed | deactivated
     visibility: str = "shared"
     disk_format: str | None = None
@@ -57,7 +57,7 @@ class Image(Resource, frozen=True, omit_defaults=True):
     owner_user_id: str = ""
 
 
-class Network(Resource, frozen=True, omit_defaults=True):
+class Network(Resource, frozen=True, omit_defaults=True, kw_only=True):
     description: str = ""
     admin_state_up: bool = True
     shared: bool = False
@@ -67,7 +67,7 @@ class Network(Resource, frozen=True, omit_defaults=True):
     is_default: bool = False
 
 
-class Subnet(Resource, frozen=True, omit_defaults=True):
+class Subnet(Resource, frozen=True, omit_defaults=True, kw_only=True):
     network_id: str
     cidr: str
     ip_version: int = 4
@@ -85,7 +85,7 @@ class PortAddress(msgspec.Struct, frozen=True, omit_defaults=True):
     subnet_id: str
 
 
-class Port(Resource, frozen=True, omit_defaults=True):
+class Port(Resource, frozen=True, omit_defaults=True, kw_only=True):
     network_id: str
     mac: str
     fixed_ips: tuple[PortAddress, ...] = ()
@@ -100,7 +100,7 @@ class Port(Resource, frozen=True, omit_defaults=True):
     dns_name: str = ""
 
 
-class Address(Resource, frozen=True, omit_defaults=True):
+class Address(Resource, frozen=True, omit_defaults=True, kw_only=True):
     """One address of a subnet, and the port that holds it (null: free). Its id is derived from subnet and address."""
 
     subnet_id: str
@@ -108,28 +108,28 @@ class Address(Resource, frozen=True, omit_defaults=True):
     port_id: str | None = None
 
 
-class SecurityGroup(Resource, frozen=True, omit_defaults=True):
+class SecurityGroup(Resource, frozen=True, omit_defaults=True, kw_only=True):
     description: str = ""
     rules: tuple[dict[str, Any], ...] = ()
     tags: tuple[str, ...] = ()
     is_default: bool = False
 
 
-class Keypair(Resource, frozen=True, omit_defaults=True):
+class Keypair(Resource, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str
     public_key: str
     fingerprint: str
     key_type: str = "ssh"
 
 
-class ServerGroup(Resource, frozen=True, omit_defaults=True):
+class ServerGroup(Resource, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str
     policy: str
     rules: dict[str, int] = {}
     members: tuple[str, ...] = ()
 
 
-class Host(Resource, frozen=True, omit_defaults=True):
+class Host(Resource, frozen=True, omit_defaults=True, kw_only=True):
     """A hypervisor host, named by `name`: what its agent reported, and what operators set."""
 
     driver: str = ""
@@ -150,14 +150,14 @@ class Host(Resource, frozen=True, omit_defaults=True):
     down_since: datetime | None = None
 
 
-class Project(Resource, frozen=True, omit_defaults=True):
+class Project(Resource, frozen=True, omit_defaults=True, kw_only=True):
     description: str = ""
     enabled: bool = True
     domain_id: str = "default"
     quotas: dict[str, int] = {}
 
 
-class User(Resource, frozen=True, omit_defaults=True):
+class User(Resource, frozen=True, omit_defaults=True, kw_only=True):
     password_hash: str = ""
     enabled: bool = True
     domain_id: str = "default"
@@ -166,11 +166,11 @@ class User(Resource, frozen=True, omit_defaults=True):
     default_project_id: str | None = None
 
 
-class Role(Resource, frozen=True, omit_defaults=True):
+class Role(Resource, frozen=True, omit_defaults=True, kw_only=True):
     description: str = ""
 
 
-class Assignment(Resource, frozen=True, omit_defaults=True):
+class Assignment(Resource, frozen=True, omit_defaults=True, kw_only=True):
     """The roles one user has in one project (or system-wide). The id is derived from both."""
 
     user_id: str
@@ -178,7 +178,7 @@ class Assignment(Resource, frozen=True, omit_defaults=True):
     scope: str = "project"  # project | system | domain
 
 
-class ApplicationCredential(Resource, frozen=True, omit_defaults=True):
+class ApplicationCredential(Resource, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str
     secret_hash: str
     roles: tuple[str, ...] = ()
@@ -186,7 +186,7 @@ class ApplicationCredential(Resource, frozen=True, omit_defaults=True):
     description: str = ""
 
 
-class Volume(Resource, frozen=True, omit_defaults=True):
+class Volume(Resource, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str = ""
     description: str | None = None
     size_gb: int = 1
@@ -206,7 +206,7 @@ class Volume(Resource, frozen=True, omit_defaults=True):
     fault: str = ""
 
 
-class VolumeSnapshot(Resource, frozen=True, omit_defaults=True):
+class VolumeSnapshot(Resource, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str = ""
     volume_id: str
     size_gb: int
@@ -215,13 +215,13 @@ class VolumeSnapshot(Resource, frozen=True, omit_defaults=True):
     metadata: dict[str, str] = {}
 
 
-class Blob(Resource, frozen=True, omit_defaults=True):
+class Blob(Resource, frozen=True, omit_defaults=True, kw_only=True):
     """Text kept once and named by its own digest, such as user data (base64, at most 64 KiB)."""
 
     text: str
 
 
-class HostAggregate(Resource, frozen=True, omit_defaults=True):
+class HostAggregate(Resource, frozen=True, omit_defaults=True, kw_only=True):
     number: int = 0
     availability_zone: str | None = None
     hosts: tuple[str, ...] = ()
