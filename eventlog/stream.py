@@ -1,0 +1,89 @@
+"""The stream that holds the log: how it is made, and what it must be like to be trusted.
+
+Append-only: nothing expires, nothing is deleted or purged, a full disk refuses new commits instead of dropping old
+ones. `ensure_stream` creates the stream if there is none and refuses one that could lose or change commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
+from nats.js.errors import NotFoundError, ServiceUnavailableError
+
+from eventlog.errors import LogUnavailable, StreamMismatch
+
+# The log never relies on the server's de-duplication, whose answers differ between versions; a short window keeps the
+# server from remembering message ids.
+DUPLICATE_WINDOW_SECONDS = 1.0
+MAX_COMMIT_BYTES = 1 << 20
+
+
+def stream_config(name: str, prefix: str, replicas: int) -> StreamConfig:
+    return StreamConfig(
+        name=name,
+        description="chronova: every commit, in order, for ever",
+        subjects=[f"{prefix}.>"],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.NEW,
+        max_age=0,
+        max_bytes=-1,
+        max_msgs=-1,
+        max_msgs_per_subject=-1,
+        max_msg_size=MAX_COMMIT_BYTES,
+        deny_delete=True,
+        deny_purge=True,
+        allow_rollup_hdrs=False,
+        allow_direct=True,
+        duplicate_window=DUPLICATE_WINDOW_SECONDS,
+        num_replicas=replicas,
+    )
+
+
+def mismatches(have: StreamConfig, want: StreamConfig) -> list[str]:
+    """What makes an existing stream unfit for the log, in words; empty if it is fit."""
+    unlimited = (None, 0, -1)
+    rules = [
+        (have.subjects == want.subjects, f"subjects are {have.subjects}, not {want.subjects}"),
+        (have.storage == StorageType.FILE, "it is kept in memory"),
+        (have.retention == RetentionPolicy.LIMITS, f"retention is {have.retention}"),
+        (have.discard == DiscardPolicy.NEW, "a full stream would drop old commits"),
+        (have.max_age in unlimited, "commits would expire"),
+        (have.max_msgs in unlimited and have.max_msgs_per_subject in unlimited, "the number of commits is limited"),
+        (bool(have.deny_delete), "commits could be deleted"),
+        (bool(have.deny_purge), "commits could be purged"),
+        (not have.allow_rollup_hdrs, "a message could replace older ones (rollup)"),
+        (bool(have.allow_direct), "direct get is off"),
+    ]
+    return [what for holds, what in rules if not holds]
+
+
+async def ensure_stream(js: JetStreamContext, name: str, prefix: str, replicas: int, timeout: float) -> StreamInfo:
+    """Create the stream, or check the one that is there. Raises StreamMismatch, LogUnavailable."""
+    want = stream_config(name, prefix, replicas)
+    try:
+        async with asyncio.timeout(timeout):
+            info = await _find_or_create(js, want)
+    except TimeoutError as error:
+        raise LogUnavailable(f"JetStream did not answer within {timeout:g} s about the stream {name}") from error
+    wrong = mismatches(info.config, want)
+    if wrong:
+        raise StreamMismatch(f"the stream {name} can not be used as the log: {'; '.join(wrong)}")
+    return info
+
+
+async def _find_or_create(js: JetStreamContext, want: StreamConfig) -> StreamInfo:
+    assert want.name is not None
+    while True:
+        try:
+            return await js.stream_info(want.name)
+        except NotFoundError:
+            # Two processes may create it at once: the request is the same, and the server takes it twice.
+            return await js.add_stream(want)
+        except (ServiceUnavailableError, NoRespondersError, NatsTimeoutError):
+            # JetStream is still starting, or a cluster has no leader yet.
+            await asyncio.sleep(0.1)
