@@ -262,8 +262,13 @@ class InvalidResource(ValueError):
     """A field is unknown or has the wrong type; the text names it."""
 
 
-def evolve(kind: str, state: Resource | None, id_: str, change: ResourceChange, at: datetime) -> Resource:
-    """The resource after a change. Raises `InvalidResource` when the fields do not fit the kind's schema."""
+def evolve(
+    kind: str, state: Resource | None, id_: str, change: ResourceChange, at: datetime, *, version: int = 0
+) -> Resource:
+    """The resource after a change. Raises `InvalidResource` when the fields do not fit the kind's schema.
+
+    `state` null starts afresh; `version` is then the version that a deleted predecessor of the same id had.
+    """
     type_ = KINDS[kind]
     known = {field.name for field in msgspec.structs.fields(type_)}
     unknown = sorted(set(change.patch) - known)
@@ -271,7 +276,7 @@ def evolve(kind: str, state: Resource | None, id_: str, change: ResourceChange, 
         raise InvalidResource(f"{kind} has no field {', '.join(unknown)}")
     values: dict[str, Any] = {} if state is None else {name: getattr(state, name) for name in known}
     values |= change.patch
-    values |= {"id": id_, "version": values.get("version", 0) + 1, "updated_at": at}
+    values |= {"id": id_, "version": values.get("version", version) + 1, "updated_at": at}
     values.setdefault("created_at", at)
     try:
         return msgspec.convert(msgspec.to_builtins(values, builtin_types=(datetime,)), type_)

@@ -1,0 +1,414 @@
+"""The one entry point for every change: authorize, idempotency, precondition, decide, append, answer.
+
+Only this module appends to the log. A command that loses a race is decided again on the state that won, so its caller
+gets the refusal that a late caller would have got. An answer waits (bounded) until the read model shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_OID, uuid4, uuid5
+
+import msgspec
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+
+from commands.context import SERVICE, Answer, CommandContext
+from commands.hosts import HostWatch
+from commands.idempotency import Idempotency
+from commands.rejections import record
+from commands.settings import CommandSettings
+from domain import decide, decide_create, resources
+from domain.decide import Context
+from domain.decide_create import NewServer
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Rejected, Unavailable
+from domain.machine import MACHINE
+from domain.policy import allowed
+from domain.resources import Resource, ResourceChange
+from domain.server import Server, ServerEvent, decode_server, encode_body, encode_server, evolve
+from eventlog.envelope import Event, Meta, Recorded
+from eventlog.log import Conflict as LogConflict
+from eventlog.log import EventLog, LogUnavailable
+
+Check = Callable[[Any], dict[str, Any] | None]
+Decide = Callable[[Server], list[ServerEvent]]
+SECRETS = ("password", "admin_password")
+
+
+class IllegalEvent(RuntimeError):
+    """A decision that the machine does not allow: a defect of ours, never a caller's mistake. Nothing was appended."""
+
+
+class Commands:
+    """Every change of chronova goes through one object of this class per process."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        visible: Callable[[int], Awaitable[None]],
+        settings: CommandSettings,
+        hosts: HostWatch,
+    ) -> None:
+        self.log = log
+        self.settings = settings
+        self.hosts = hosts
+        self._visible = visible
+        self._idempotency = Idempotency(log)
+
+    # --- servers -------------------------------------------------------------------------------------------------
+
+    async def server(self, command: str, server_id: str, params: dict[str, Any], context: CommandContext) -> Answer:
+        """Carry out a command of the machine on one server. Raises `Rejected`."""
+        if context.idempotency_key is None or context.dry_run:
+            return await self._server(command, server_id, params, context)
+
+        async def work() -> dict[str, Any]:
+            return _told(await self._server(command, server_id, params, context))
+
+        async def found() -> dict[str, Any] | None:
+            for one in reversed(await self.log.read("server", server_id)):
+                if one.commit.meta.idempotency_key == context.idempotency_key:
+                    return {"request_id": one.commit.meta.request_id, "position": one.position, "id": server_id}
+            return None
+
+        told = await self._idempotency.run(context, [command, server_id, params], found, work)
+        server = await self.load_server(server_id)
+        assert server is not None, "an answered key names a server that exists"
+        return Answer(told["request_id"], server_id, told.get("version", server.version), told["position"], server)
+
+    async def _server(self, command: str, server_id: str, params: dict[str, Any], context: CommandContext) -> Answer:
+        if command not in MACHINE.commands or MACHINE.rule(command).internal:
+            raise Invalid(f"There is no such action: {command}", hint="GET /v1/commands lists all.", reason="command")
+        sealed = self._seal(params)
+        loaded = await self._last("server", server_id)
+        for _ in range(self.settings.conflict_retries):
+            now = datetime.now(UTC)
+            try:
+                server = self._visible_server(loaded, server_id, context)
+                self._authorize(command, server, context)
+                if context.if_match is not None and context.if_match != server.version:
+                    raise PreconditionFailed(
+                        f"The server is at version {server.version}, not {context.if_match}",
+                        hint="Read it again and decide on what it is now.",
+                    )
+                events = decide.accept(server, command, sealed, self._decision(context, server, now))
+            except Rejected as rejected:
+                if not context.dry_run:
+                    await record(self.log.nc, "server", server_id, command, params, context, rejected, now)
+                raise
+            assert loaded is not None
+            if not events or context.dry_run:
+                after = _fold(server, events, now)
+                return Answer(context.request_id, server_id, after.version, loaded.position, after, changed=bool(events))
+            try:
+                recorded, after = await self._append_server(loaded, server, events, context, now)
+            except LogConflict as conflict:
+                loaded = conflict.current
+                continue
+            await self._visible(recorded.position)
+            return Answer(context.request_id, server_id, after.version, recorded.position, after)
+        raise Conflict(
+            f"Instance {server_id} is changing too fast", hint="Send the command again.", reason="too_many_conflicts"
+        )
+
+    async def create_servers(self, new: Sequence[NewServer], context: CommandContext) -> list[Answer]:
+        """Create servers (all of one request). Their ids are the caller's; with a key they derive from it."""
+        if context.idempotency_key is None:
+            return [await self._create(one, context) for one in new]
+        seed = self._idempotency.seed(context)
+        named = [msgspec.structs.replace(one, id=str(uuid5(NAMESPACE_OID, f"{seed}:{i}"))) for i, one in enumerate(new)]
+
+        async def work() -> dict[str, Any]:
+            answers = [await self._create(one, context) for one in named]
+            return {"answers": [_told(answer) for answer in answers]}
+
+        async def found() -> dict[str, Any] | None:
+            return None  # ids derive from the key: doing it again finds what is there
+
+        request = [msgspec.to_builtins(msgspec.structs.replace(one, instance_name="", reservation_id="")) for one in named]
+        told = await self._idempotency.run(context, request, found, work)
+        answers = []
+        for one in told["answers"]:
+            server = await self.load_server(one["id"])
+            assert server is not None
+            answers.append(Answer(one["request_id"], one["id"], one["version"], one["position"], server))
+        return answers
+
+    async def _create(self, new: NewServer, context: CommandContext) -> Answer:
+        now = datetime.now(UTC)
+        if not allowed(
+            MACHINE.rule("create").policy, context.actor.roles, context.actor.project_id, context.actor.project_id
+        ):
+            raise Forbidden("Policy doesn't allow os_compute_api:servers:create to be performed.")
+        if new.user_data:
+            blob_id = str(uuid5(NAMESPACE_OID, new.user_data))
+            if await self.load("blob", blob_id) is None:
+                await self._blob(blob_id, new.user_data, context)
+            new = msgspec.structs.replace(new, user_data_id=blob_id)
+        if new.admin_password:
+            new = msgspec.structs.replace(new, admin_password=self.settings.seal(new.admin_password))
+        events = decide_create.create(new, self._decision(context, None, now))
+        empty = Server(id=new.id)
+        try:
+            recorded, server = await self._append_server(None, empty, events, context, now)
+        except LogConflict as conflict:
+            if conflict.current is None:
+                raise Unavailable("The log answered twice differently", hint="Send the request again.") from conflict
+            recorded, server = conflict.current, decode_server(conflict.current.commit.state)
+        await self._visible(recorded.position)
+        return Answer(context.request_id, new.id, server.version, recorded.position, server)
+
+    async def _blob(self, blob_id: str, text: str, context: CommandContext) -> None:
+        try:
+            await self.create("blob", {"name": blob_id, "text": text}, context, id=blob_id, visible=False)
+        except Conflict:
+            return  # the same text was kept by somebody else just now
+
+    async def load_server(self, server_id: str) -> Server | None:
+        """The server as the log has it now."""
+        loaded = await self._last("server", server_id)
+        return None if loaded is None else decode_server(loaded.commit.state)
+
+    async def internal(self, server_id: str, choose: Decide, *, causation_id: str) -> Server | None:
+        """Append what the control plane decides by itself on a server (a step ended, a deadline passed, a guest seen).
+
+        `choose` is called on the newest state, again after a lost race. Returns the state after it, None when
+        the server does not exist; no events leave it as it is.
+        """
+        loaded = await self._last("server", server_id)
+        for _ in range(self.settings.conflict_retries):
+            if loaded is None:
+                return None
+            server = decode_server(loaded.commit.state)
+            events = choose(server)
+            if not events:
+                return server
+            request_id = events[0].body.request_id
+            context = CommandContext(SERVICE, request_id, causation_id=causation_id)
+            try:
+                _, after = await self._append_server(loaded, server, events, context, datetime.now(UTC))
+            except LogConflict as conflict:
+                loaded = conflict.current
+                continue
+            return after
+        raise Unavailable(f"Server {server_id} is changing too fast for the control plane")
+
+    async def ask_agent(self, server_id: str, kind: str, params: dict[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+        """Ask the host of a server something that changes nothing (console output, diagnostics). Raises `Rejected`."""
+        server = await self.load_server(server_id)
+        if server is None or server.host is None:
+            raise Conflict(f"Instance {server_id} is not ready", hint="It is on no host yet.", reason="no_host")
+        payload = msgspec.json.encode({"kind": kind, "server_id": server_id, "params": params})
+        try:
+            reply = await self.log.nc.request(f"agent.{server.host}.ask", payload, timeout=timeout)
+        except (NatsError, NoRespondersError) as error:
+            raise Conflict(
+                "Service is unavailable at this time.", hint=f"Host {server.host} does not answer.", reason="host_down"
+            ) from error
+        answer = msgspec.json.decode(reply.data)
+        if not answer.get("ok"):
+            fault = answer.get("fault") or {}
+            raise Conflict(
+                fault.get("message", f"Host {server.host} refused"), reason=fault.get("code", "agent"), hint=""
+            )
+        result: dict[str, Any] = answer.get("result") or {}
+        return result
+
+    # --- small aggregates ----------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        kind: str,
+        fields: dict[str, Any],
+        context: CommandContext,
+        *,
+        id: str | None = None,
+        verb: str = "create",
+        visible: bool = True,
+    ) -> Resource:
+        """A new resource. An id that a living one has is a conflict; a deleted one's id starts afresh."""
+        id = id or str(uuid4())
+        loaded = await self._last(kind, id) if id else None
+        if loaded is not None and not resources.decode(kind, loaded.commit.state).deleted:
+            raise Conflict(f"{kind} {id} already exists")
+        version = loaded.commit.version if loaded else 0
+        return await self._append_resource(kind, id, loaded, None, fields, verb, context, version, visible)
+
+    async def update(
+        self,
+        kind: str,
+        id: str,
+        changes: dict[str, Any],
+        context: CommandContext,
+        *,
+        verb: str = "update",
+        check: Check | None = None,
+        if_match: int | None = None,
+        visible: bool = True,
+    ) -> Resource:
+        """Change fields. `check` sees the newest state, may refuse, and may add changes; it is called again after a race."""
+        loaded = await self._last(kind, id)
+        for _ in range(self.settings.conflict_retries):
+            state = None if loaded is None else resources.decode(kind, loaded.commit.state)
+            if state is None or state.deleted:
+                raise NotFound(f"{kind} {id} could not be found.")
+            if if_match is not None and state.version != if_match:
+                raise PreconditionFailed(f"{kind} {id} is at version {state.version}, not {if_match}")
+            more = check(state) if check is not None else None
+            patch = changes | (more or {})
+            if not patch:
+                return state
+            try:
+                return await self._append_resource(kind, id, loaded, state, patch, verb, context, 0, visible)
+            except LogConflict as conflict:
+                loaded = conflict.current
+        raise Conflict(f"{kind} {id} is changing too fast", hint="Send the request again.")
+
+    async def delete(self, kind: str, id: str, context: CommandContext, *, check: Check | None = None) -> Resource:
+        return await self.update(kind, id, {"deleted": True}, context, verb="delete", check=check)
+
+    async def load(self, kind: str, id: str) -> Resource | None:
+        """A resource as the log has it now; None when it does not exist or was deleted."""
+        loaded = await self._last(kind, id)
+        state = None if loaded is None else resources.decode(kind, loaded.commit.state)
+        return None if state is None or state.deleted else state
+
+    async def _append_resource(
+        self,
+        kind: str,
+        id: str,
+        loaded: Recorded | None,
+        state: Resource | None,
+        patch: dict[str, Any],
+        verb: str,
+        context: CommandContext,
+        version: int,
+        visible: bool,
+    ) -> Resource:
+        now = datetime.now(UTC)
+        change = ResourceChange(patch=patch)
+        try:
+            after = resources.evolve(kind, state, id, change, now, version=version)
+        except resources.InvalidResource as error:
+            raise Invalid(str(error)) from error
+        event = Event(type=f"{kind}.{verb}.succeeded", data=msgspec.Raw(msgspec.json.encode(change)))
+        try:
+            recorded = await self.log.append(
+                kind, id, expected=loaded, events=[event], state=resources.encode(after), meta=self._meta(context, now)
+            )
+        except LogConflict as conflict:
+            if state is None:
+                raise Conflict(f"{kind} {id} already exists") from conflict
+            raise
+        except LogUnavailable as error:
+            raise _unavailable(error) from error
+        if visible:
+            await self._visible(recorded.position)
+        return after
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    async def _last(self, kind: str, id: str) -> Recorded | None:
+        try:
+            return await self.log.last(kind, id)
+        except ValueError:
+            return None  # no subject token: nothing can have this id
+        except LogUnavailable as error:
+            raise _unavailable(error) from error
+
+    def _visible_server(self, loaded: Recorded | None, server_id: str, context: CommandContext) -> Server:
+        server = None if loaded is None else decode_server(loaded.commit.state)
+        if server is None or not (context.is_admin or server.project_id == context.actor.project_id):
+            raise NotFound(f"Instance {server_id} could not be found.")
+        return server
+
+    def _authorize(self, command: str, server: Server, context: CommandContext) -> None:
+        rule = MACHINE.rule(command)
+        if not allowed(rule.policy, context.actor.roles, context.actor.project_id, server.project_id):
+            raise Forbidden(
+                f"Policy doesn't allow {rule.policy_rule} to be performed.",
+                hint=f"It needs {rule.policy.replace('_', ' ').lower()}.",
+            )
+
+    def _decision(self, context: CommandContext, server: Server | None, now: datetime) -> Context:
+        host_up = server is None or server.host is None or self.hosts.is_up(server.host)
+        return Context(
+            now=now,
+            request_id=context.request_id,
+            user_id=context.actor.user_id,
+            project_id=context.actor.project_id,
+            is_admin=context.is_admin,
+            host_up=host_up,
+            deadline_seconds=self.settings.deadline_seconds,
+        )
+
+    def _seal(self, params: dict[str, Any]) -> dict[str, Any]:
+        if not any(key in params for key in SECRETS):
+            return params
+        return {
+            key: self.settings.seal(value) if key in SECRETS and isinstance(value, str) else value
+            for key, value in params.items()
+        }
+
+    async def _append_server(
+        self,
+        loaded: Recorded | None,
+        server: Server,
+        events: list[ServerEvent],
+        context: CommandContext,
+        now: datetime,
+    ) -> tuple[Recorded, Server]:
+        after = server
+        for event in events:
+            before, after = after, evolve(after, event, now)
+            if not MACHINE.legal(
+                event.type, (before.vm_state, before.task_state), (after.vm_state, after.task_state)
+            ) and not (event.phase == "accepted" and event.command == "create"):
+                raise IllegalEvent(
+                    f"{event.type} from {before.vm_state}/{before.task_state} to {after.vm_state}/{after.task_state}"
+                )
+        try:
+            recorded = await self.log.append(
+                "server",
+                server.id,
+                expected=loaded,
+                events=[Event(type=event.type, data=msgspec.Raw(encode_body(event))) for event in events],
+                state=encode_server(after),
+                meta=self._meta(context, now),
+            )
+        except LogUnavailable as error:
+            raise _unavailable(error) from error
+        return recorded, after
+
+    def _meta(self, context: CommandContext, now: datetime) -> Meta:
+        return Meta(
+            actor=context.actor,
+            request_id=context.request_id,
+            occurred_at=now,
+            correlation_id=context.request_id,
+            causation_id=context.causation_id,
+            idempotency_key=context.idempotency_key,
+        )
+
+
+def _fold(server: Server, events: list[ServerEvent], now: datetime) -> Server:
+    for event in events:
+        server = evolve(server, event, now)
+    return server
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    return {
+        "request_id": answer.request_id,
+        "id": answer.server_id,
+        "version": answer.version,
+        "position": answer.position,
+    }
+
+
+def _unavailable(error: LogUnavailable) -> Unavailable:
+    hint = "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
+    return Unavailable("The event log does not answer", hint=hint)

@@ -1,0 +1,98 @@
+"""The streams beside the log: orders to agents, their reports, rejections, idempotency keys. All bounded.
+
+Orders keep one message per server (a newer order replaces an older one), so the stream is as large as the fleet.
+Reports are a work queue: gone once the conductor has appended what follows from them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+ORDERS = "ORDERS"
+REPORTS = "REPORTS"
+REJECTIONS = "CHRONOVA_REJECTIONS"
+IDEMPOTENCY = "CHRONOVA_IDEMPOTENCY"
+REPORTS_CONSUMER = "conductor"
+
+_DAY = 24 * 3600
+
+CONFIGS = (
+    StreamConfig(
+        name=ORDERS,
+        subjects=["orders.>"],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        max_msgs_per_subject=1,
+        max_msg_size=1 << 18,
+        duplicate_window=60,
+    ),
+    StreamConfig(
+        name=REPORTS,
+        subjects=["reports.>"],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,
+        max_msgs=1_000_000,
+        max_msg_size=1 << 18,
+        duplicate_window=60,
+    ),
+    StreamConfig(
+        name=REJECTIONS,
+        subjects=["rejected.>"],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        max_msgs=1_000_000,
+        max_age=30 * _DAY,
+        max_msg_size=1 << 16,
+        duplicate_window=1,
+    ),
+    StreamConfig(
+        name=IDEMPOTENCY,
+        subjects=["idempotency.>"],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        max_msgs_per_subject=1,
+        max_age=_DAY,
+        max_msg_size=1 << 16,
+        duplicate_window=1,
+        allow_direct=True,
+    ),
+)
+
+
+async def ensure_streams(js: JetStreamContext) -> None:
+    """Create what is missing. An existing stream keeps its configuration."""
+    await asyncio.gather(*(_ensure(js, config) for config in CONFIGS))
+    try:
+        await js.consumer_info(REPORTS, REPORTS_CONSUMER)
+    except NotFoundError:
+        await js.add_consumer(
+            REPORTS,
+            ConsumerConfig(durable_name=REPORTS_CONSUMER, ack_wait=30, max_ack_pending=1024, filter_subject="reports.>"),
+        )
+
+
+async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
+    assert config.name is not None
+    try:
+        await js.stream_info(config.name)
+    except NotFoundError:
+        await js.add_stream(config)
+
+
+async def ensure_host_consumer(js: JetStreamContext, host: str) -> None:
+    """The durable consumer through which one host takes its orders."""
+    try:
+        await js.consumer_info(ORDERS, host)
+    except NotFoundError:
+        await js.add_consumer(
+            ORDERS,
+            ConsumerConfig(durable_name=host, ack_wait=30, max_ack_pending=256, filter_subject=f"orders.{host}.>"),
+        )

@@ -1,0 +1,466 @@
+"""What each accepted command does, as a list of steps; the machine says whether it may begin, this says how it goes on.
+
+A step is carried out by an agent (`order`) or by the conductor (`control`). `task_state` is shown while it runs, `event` is
+Nova's name of it in the history (consecutive steps of one event are one row there), `undo` names what takes it back
+when a later step fails. A step whose `when` is false is skipped. Steps run in order; the conductor continues from the
+log, so every step must bear being done twice.
+
+`finish` gives the patch of the last event: the state that success leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from domain.orders import OrderKind
+from domain.server import FlavorSnapshot, Operation, ResizeRecord, Server
+
+KEEP = "(keep)"  # the task_state stays as it is
+
+Condition = Callable[[Server], bool]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a workflow. Exactly one of `order` and `control` is set."""
+
+    name: str
+    order: OrderKind | None = None
+    control: str | None = None
+    task_state: str | None = KEEP
+    event: str | None = None
+    failed_event: str | None = None  # the event's name when only a failure is shown
+    undo: str | None = None
+    when: Condition | None = None
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How a finished (or half finished) step is taken back. `order` and `control` as in `Step`."""
+
+    name: str
+    order: OrderKind | None = None
+    control: str | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    command: str
+    steps: tuple[Step, ...]
+    finish: Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]
+
+    def step(self, name: str) -> Step:
+        return next(step for step in self.steps if step.name == name)
+
+    def next_step(self, server: Server, after: str | None) -> Step | None:
+        """The first step after `after` (null: from the start) that applies to the server as it is now."""
+        names = [step.name for step in self.steps]
+        start = 0 if after is None else names.index(after) + 1
+        return next((step for step in self.steps[start:] if step.when is None or step.when(server)), None)
+
+
+UNDO: dict[str, Undo] = {
+    undo.name: undo
+    for undo in (
+        Undo("release_host", control="release_host"),
+        Undo("delete_ports", control="delete_ports"),
+        Undo("destroy", order="destroy"),
+        Undo("discard_image", control="discard_image"),
+        Undo("resize_revert", order="resize_revert"),
+        Undo("release_volume", control="release_volume"),
+        Undo("release_interface", control="release_interface"),
+    )
+}
+
+
+def _powered(vm_state: str, power_state: str) -> Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]:
+    def finish(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+        return {"vm_state": vm_state, "power_state": power_state}
+
+    return finish
+
+
+def _unchanged(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _created(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {"vm_state": "active", "power_state": "running", "launched_at": at}
+
+
+def _deleted(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "vm_state": "deleted",
+        "power_state": "nostate",
+        "terminated_at": at,
+        "guest_exists": False,
+        "interfaces": (),
+        "volumes": (),
+        "locked_by": None,
+        "resize": None,
+    }
+
+
+def _soft_deleted(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {"vm_state": "soft-delete", "power_state": "shutdown", "soft_deleted_at": at}
+
+
+def _restored(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {"vm_state": "active", "power_state": "running", "soft_deleted_at": None}
+
+
+def _rescued(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {"vm_state": "rescued", "power_state": "running", "rescue_image_id": operation.params["image"]["id"]}
+
+
+def _unrescued(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {"vm_state": "active", "power_state": "running", "rescue_image_id": None}
+
+
+def _rebuilt(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    if operation.vm_state_before == "stopped":
+        return {"vm_state": "stopped", "power_state": "shutdown"}
+    return {"vm_state": "active", "power_state": "running", "launched_at": at}
+
+
+def _resized(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    record = resize_record(server, operation, at)
+    return {"vm_state": "resized", "resize": record, "flavor": record.new_flavor}
+
+
+def resize_record(server: Server, operation: Operation, at: datetime) -> ResizeRecord:
+    """What the resize that `operation` is doing will have to be confirmed or reverted by."""
+    assert server.flavor is not None
+    assert server.host is not None
+    flavor = operation.params.get("flavor")
+    return ResizeRecord(
+        old_flavor=server.flavor,
+        new_flavor=msgspec.convert(flavor, FlavorSnapshot) if flavor else server.flavor,
+        source_host=server.host,
+        dest_host=server.host,
+        migration_type="migration" if operation.command == "migrate" else "resize",
+        old_vm_state=operation.vm_state_before,
+        finished_at=at,
+    )
+
+
+def _was_running(server: Server) -> bool:
+    return server.resize is None or server.resize.old_vm_state == "active"
+
+
+def _confirmed(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    running = _was_running(server)
+    return {"vm_state": "active" if running else "stopped", "resize": None}
+
+
+def _reverted(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    running = _was_running(server)
+    patch: dict[str, Any] = {
+        "vm_state": "active" if running else "stopped",
+        "power_state": "running" if running else "shutdown",
+        "resize": None,
+    }
+    if server.resize is not None:
+        patch["flavor"] = server.resize.old_flavor
+    return patch
+
+
+def _shelved(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    patch: dict[str, Any] = {
+        "power_state": "shutdown",
+        "shelved_image_id": operation.params.get("image_id"),
+        "shelved_at": at,
+    }
+    if operation.params.get("offload"):
+        return patch | _offloaded(server, operation, at, details)
+    return patch | {"vm_state": "shelved"}
+
+
+def _offloaded(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "vm_state": "shelved_offloaded",
+        "power_state": "shutdown",
+        "host": None,
+        "host_id": None,
+        "guest_exists": False,
+    }
+
+
+def _unshelved(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "vm_state": "active",
+        "power_state": "running",
+        "shelved_image_id": None,
+        "shelved_at": None,
+        "launched_at": at,
+        "guest_exists": True,
+    }
+
+
+def _volume_attached(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _has_guest(server: Server) -> bool:
+    return server.host is not None and server.guest_exists
+
+
+def _wants_config_drive(server: Server) -> bool:
+    return server.config_drive
+
+
+def _has_own_ports(server: Server) -> bool:
+    return bool(server.interfaces)
+
+
+def _was_stopped(server: Server) -> bool:
+    return server.operation is not None and server.operation.vm_state_before == "stopped"
+
+
+def _is_offloaded(server: Server) -> bool:
+    return server.vm_state == "shelved_offloaded"
+
+
+def _is_on_host(server: Server) -> bool:
+    return server.vm_state == "shelved"
+
+
+def _offloads_at_once(server: Server) -> bool:
+    return server.operation is not None and bool(server.operation.params.get("offload"))
+
+
+def _has_shelve_image(server: Server) -> bool:
+    return server.shelved_image_id is not None
+
+
+def _has_volumes(server: Server) -> bool:
+    return bool(server.volumes)
+
+
+def _single(
+    command: str,
+    order: OrderKind,
+    event: str,
+    finish: Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]],
+    *,
+    undo: str | None = None,
+) -> Workflow:
+    return Workflow(command, (Step(order, order=order, event=event, undo=undo),), finish)
+
+
+_BUILD = "compute__do_build_and_run_instance"
+_TERMINATE = "compute_terminate_instance"
+
+_SPAWN_STEPS = (
+    Step("create_disk", order="create_disk", task_state="block_device_mapping", event=_BUILD, undo="destroy"),
+    Step("config_drive", order="config_drive", event=_BUILD, undo="destroy", when=_wants_config_drive),
+    Step("spawn", order="spawn", task_state="spawning", event=_BUILD, undo="destroy"),
+)
+
+_DELETE_STEPS = (
+    Step("destroy", order="destroy", event=_TERMINATE, when=_has_guest),
+    Step("delete_ports", control="delete_ports", when=_has_own_ports),
+    Step("detach_volumes", control="detach_volumes", when=_has_volumes),
+    Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
+)
+
+_MOVE_STEPS = (
+    Step("claim", control="claim_resize", event="conductor_migrate_server"),
+    Step("prepare", control="prepare_resize", event="cold_migrate"),
+    Step("prepare_host", control="prepare_host", event="compute_prep_resize"),
+    Step("resize", order="resize", task_state="resize_migrating", event="compute_resize_instance", undo="resize_revert"),
+    Step("finish", control="finish_resize", task_state="resize_finish", event="compute_finish_resize"),
+)
+
+WORKFLOWS: dict[str, Workflow] = {
+    workflow.command: workflow
+    for workflow in (
+        Workflow(
+            "create",
+            (
+                Step(
+                    "schedule",
+                    control="schedule",
+                    failed_event="conductor_schedule_and_build_instances",
+                    undo="release_host",
+                ),
+                Step("create_ports", control="create_ports", task_state="networking", event=_BUILD, undo="delete_ports"),
+                *_SPAWN_STEPS,
+            ),
+            _created,
+        ),
+        Workflow("delete", _DELETE_STEPS, _deleted),
+        Workflow("force-delete", _DELETE_STEPS, _deleted),
+        _single("soft-delete", "power_off", "compute_soft_delete_instance", _soft_deleted),
+        _single("restore", "power_on", "compute_restore_instance", _restored),
+        _single("start", "power_on", "compute_start_instance", _powered("active", "running")),
+        _single("stop", "power_off", "compute_stop_instance", _powered("stopped", "shutdown")),
+        _single("power-sync", "power_off", "compute_stop_instance", _powered("stopped", "shutdown")),
+        _single("reboot-soft", "reboot_soft", "compute_reboot_instance", _powered("active", "running")),
+        _single("reboot-hard", "reboot_hard", "compute_reboot_instance", _powered("active", "running")),
+        _single("pause", "pause", "compute_pause_instance", _powered("paused", "paused")),
+        _single("unpause", "unpause", "compute_unpause_instance", _powered("active", "running")),
+        _single("suspend", "suspend", "compute_suspend_instance", _powered("suspended", "suspended")),
+        _single("resume", "resume", "compute_resume_instance", _powered("active", "running")),
+        _single("rescue", "rescue", "compute_rescue_instance", _rescued),
+        _single("unrescue", "unrescue", "compute_unrescue_instance", _unrescued),
+        Workflow(
+            "rebuild",
+            (
+                Step("prepare", control="prepare_rebuild", event="rebuild_server"),
+                Step("rebuild", order="rebuild", task_state="rebuild_spawning", event="compute_rebuild_instance"),
+                Step(
+                    "power_off",
+                    order="power_off",
+                    task_state="powering-off",
+                    event="compute_stop_instance",
+                    when=_was_stopped,
+                ),
+            ),
+            _rebuilt,
+        ),
+        Workflow("resize", _MOVE_STEPS, _resized),
+        Workflow("migrate", _MOVE_STEPS, _resized),
+        _single("confirm-resize", "resize_confirm", "compute_confirm_resize", _confirmed),
+        Workflow(
+            "revert-resize",
+            (
+                Step("prepare", control="prepare_revert", event="compute_revert_resize"),
+                Step("resize_revert", order="resize_revert", event="compute_finish_revert_resize"),
+            ),
+            _reverted,
+        ),
+        Workflow(
+            "shelve",
+            (
+                Step("power_off", order="power_off", event="compute_shelve_instance"),
+                Step(
+                    "snapshot",
+                    order="snapshot",
+                    task_state="shelving_image_uploading",
+                    event="compute_shelve_instance",
+                    undo="discard_image",
+                ),
+                Step("publish_image", control="publish_image", event="compute_shelve_instance"),
+                Step("offload", order="offload", event="compute_shelve_instance", when=_offloads_at_once),
+            ),
+            _shelved,
+        ),
+        _single("shelve-offload", "offload", "compute_shelve_offload_instance", _offloaded),
+        Workflow(
+            "unshelve",
+            (
+                Step(
+                    "power_on",
+                    order="power_on",
+                    task_state="powering-on",
+                    event="compute_start_instance",
+                    when=_is_on_host,
+                ),
+                Step("find_image", control="find_shelved_image", event="get_image_info", when=_is_offloaded),
+                Step(
+                    "schedule",
+                    control="schedule",
+                    event="schedule_instances",
+                    undo="release_host",
+                    when=_is_offloaded,
+                ),
+                Step(
+                    "create_disk",
+                    order="create_disk",
+                    task_state="spawning",
+                    event="compute_unshelve_instance",
+                    undo="destroy",
+                    when=_is_offloaded,
+                ),
+                Step(
+                    "config_drive",
+                    order="config_drive",
+                    event="compute_unshelve_instance",
+                    undo="destroy",
+                    when=lambda server: _is_offloaded(server) and server.config_drive,
+                ),
+                Step(
+                    "spawn",
+                    order="spawn",
+                    event="compute_unshelve_instance",
+                    undo="destroy",
+                    when=_is_offloaded,
+                ),
+                Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
+            ),
+            _unshelved,
+        ),
+        Workflow(
+            "create-image",
+            (
+                Step(
+                    "snapshot",
+                    order="snapshot",
+                    event="compute_snapshot_instance",
+                    undo="discard_image",
+                ),
+                Step(
+                    "publish_image",
+                    control="publish_image",
+                    task_state="image_uploading",
+                    event="compute_snapshot_instance",
+                ),
+            ),
+            _unchanged,
+        ),
+        Workflow(
+            "create-backup",
+            (
+                Step("snapshot", order="snapshot", event="compute_backup_instance", undo="discard_image"),
+                Step(
+                    "publish_image",
+                    control="publish_image",
+                    task_state="image_uploading",
+                    event="compute_backup_instance",
+                ),
+                Step("rotate_backups", control="rotate_backups", event="compute_backup_instance"),
+            ),
+            _unchanged,
+        ),
+        _single("set-password", "set_password", "compute_set_admin_password", _unchanged),
+        _single("trigger-crash-dump", "crash_dump", "compute_trigger_crash_dump", _unchanged),
+        Workflow(
+            "attach-volume",
+            (
+                Step("attach_volume", order="attach_volume", event="compute_attach_volume", undo="release_volume"),
+                Step("record_volume", control="record_volume", event="compute_attach_volume"),
+            ),
+            _volume_attached,
+        ),
+        Workflow(
+            "detach-volume",
+            (
+                Step("detach_volume", order="detach_volume", event="compute_detach_volume"),
+                Step("forget_volume", control="forget_volume", event="compute_detach_volume"),
+            ),
+            _unchanged,
+        ),
+        Workflow(
+            "attach-interface",
+            (
+                Step("allocate_port", control="allocate_port", event="compute_attach_interface", undo="release_interface"),
+                Step("attach_interface", order="attach_interface", event="compute_attach_interface"),
+            ),
+            _unchanged,
+        ),
+        Workflow(
+            "detach-interface",
+            (
+                Step("detach_interface", order="detach_interface", event="compute_detach_interface"),
+                Step("forget_interface", control="forget_interface", event="compute_detach_interface"),
+            ),
+            _unchanged,
+        ),
+    )
+}
