@@ -1,0 +1,1 @@
+"""The tests of chronova; a package, so that tests share helpers by import."""
