@@ -7,6 +7,7 @@ an unknown vm_state shows UNKNOWN. Source: Nova's API guide "Server concepts" an
 
 from __future__ import annotations
 
+import re
 from typing import Literal, get_args
 
 VmState = Literal[
@@ -81,6 +82,12 @@ POWER_STATES: dict[str, int] = {
     "suspended": 7,
 }
 
+
+def identifier(name: str) -> str:
+    """A name as tools want it that know no dash: letters, digits and underscores."""
+    return re.sub(r"\W+", "_", name)
+
+
 PROGRESS_SHOWN = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"})
 """Statuses in which a server shows `progress`."""
 
@@ -128,7 +135,8 @@ def status(vm_state: str, task_state: str | None) -> str:
 def statuses_to_states(status: str) -> list[tuple[str, frozenset[str | None] | None]]:
     """The states that show `status`, for list filters: pairs of a vm_state and its task_states.
 
-    A set of task_states includes None where no task is a match; None in place of the set means every one. Empty for a status that no server can show.
+    A set of task_states includes None where no task is a match; None in place of the set means every one. Empty for a
+    status that no server can show.
     """
     found: list[tuple[str, frozenset[str | None] | None]] = []
     for vm_state in VM_STATES:

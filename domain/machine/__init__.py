@@ -2,9 +2,9 @@
 
 To know when a command is legal and what follows, read its entry: `life` (create, delete, restore), `power`, `disk`
 (rescue, rebuild, images), `move` (resize, migrate, evacuate), `shelf`, `attach` (volumes, interfaces, ...), `settings`
-(lock, metadata, password, ...). `rule` explains the words. Everything else is derived: `transitions`, `table` (hot path,
-`MACHINE`), `refusal` (409 sentences), `chart` (the same as a python-statemachine StateChart, run to prove the table),
-`render` (docs/machine).
+(lock, metadata, password, ...). `rule` explains the words. Everything else is derived: `transitions`, `table` (the hot
+path: `MACHINE`), `refusal` (409 sentences), `chart` (the same as a python-statemachine StateChart, run to prove the
+table), `render` (docs/machine).
 
 Guarantees: pure, no I/O, no clock; a state that an event does not allow is refused, never guessed.
 """

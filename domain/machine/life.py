@@ -29,7 +29,7 @@ RULES = (
         events=("compute_terminate_instance",),
         word="delete",
         deadline_seconds=600,
-        why="Legal while anything is in progress, which it cancels. It only rolls forward; after an error, delete again.",
+        why="Cancels whatever is in progress. It only rolls forward; after an error, delete again.",
     ),
     CommandRule(
         "soft-delete",

@@ -90,7 +90,7 @@ def ends(
     failed: str | Iterable[str] = UNCHANGED,
     reverted: str | Iterable[str] | None = UNCHANGED,
 ) -> Mapping[str, frozenset[str]]:
-    """The vm_states that each outcome may leave; UNCHANGED: the one at that moment. `reverted=None`: nothing to undo."""
+    """The vm_states that each outcome may leave; UNCHANGED: the one it is in. `reverted=None`: nothing to undo."""
 
     def names(of: str | Iterable[str]) -> frozenset[str]:
         return frozenset((of,)) if isinstance(of, str) else frozenset(of)

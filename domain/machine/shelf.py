@@ -43,6 +43,7 @@ RULES = (
         events=("compute_start_instance", "get_image_info", "schedule_instances", "compute_unshelve_instance"),
         word="unshelve",
         deadline_seconds=1800,
+        retries=True,
         why="Powering-on where the host still holds it, spawning where it was offloaded. Error if its image is gone.",
     ),
 )

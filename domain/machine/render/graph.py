@@ -1,0 +1,41 @@
+"""Mermaid: the overview of vm_states, and one small diagram per command with a path of its own."""
+
+from __future__ import annotations
+
+from domain.machine.render.edges import ANY, may_end_in_error, vm_state_edges
+from domain.machine.rule import UNCHANGED, CommandRule
+from domain.machine.table import Machine
+from domain.states import VM_STATES, identifier
+
+
+def overview(machine: Machine) -> str:
+    """A stateDiagram-v2 of the vm_states; edges are labelled with the commands that lead along them."""
+    lines = ["stateDiagram-v2", "    direction LR", f'    state "any vm_state" as {ANY}']
+    lines += [f'    state "{name}" as {identifier(name)}' for name in VM_STATES]
+    lines.append("    [*] --> building: create accepted")
+    for (source, target), commands in vm_state_edges(machine).items():
+        lines.append(f"    {identifier(source)} --> {identifier(target)}: {', '.join(commands)}")
+    lines.append("    deleted --> [*]")
+    lines.append("    note right of error")
+    failing = may_end_in_error(machine)
+    lines.append("        may follow a failed")
+    lines += [f"        {', '.join(failing[start : start + 5])}" for start in range(0, len(failing), 5)]
+    lines.append("    end note")
+    return "\n".join(lines) + "\n"
+
+
+def command(rule: CommandRule) -> str:
+    """A stateDiagram-v2 of one command: its task_states in order, and what each outcome leaves."""
+    names = rule.task_states
+    lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {identifier(names[0])}: accepted"]
+    for before, after in zip(names, names[1:], strict=False):
+        lines.append(f"    {identifier(before)} --> {identifier(after)}")
+    if rule.retries:
+        lines.append(f"    {identifier(names[-1])} --> {identifier(names[0])}: next host")
+    for stage in rule.stages:
+        if stage.vm_state != UNCHANGED:
+            lines.append(f"    {identifier(stage.task_state)}: {stage.task_state} (vm_state {stage.vm_state})")
+    for phase, states in rule.outcomes.items():
+        lines.append(f"    {identifier(names[-1])} --> {phase}")
+        lines.append(f"    {phase}: {phase}, vm_state {' or '.join(sorted(states))}")
+    return "\n".join(lines) + "\n"
