@@ -186,6 +186,13 @@ class ApplicationCredential(Resource, frozen=True, omit_defaults=True, kw_only=T
     description: str = ""
 
 
+class TokenRevocation(Resource, frozen=True, omit_defaults=True, kw_only=True):
+    """A token that ends before its time. Its id is derived from the token's audit id."""
+
+    user_id: str
+    expires_at: datetime  # the token's own end: past it nobody needs this record
+
+
 class Volume(Resource, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str = ""
     description: str | None = None
@@ -244,6 +251,7 @@ KINDS: dict[str, type[Resource]] = {
     "role": Role,
     "assignment": Assignment,
     "application_credential": ApplicationCredential,
+    "token_revocation": TokenRevocation,
     "volume": Volume,
     "volume_snapshot": VolumeSnapshot,
     "blob": Blob,

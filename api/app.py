@@ -1,0 +1,51 @@
+"""One application for every API and the viewer, on one port.
+
+Each API exports `routes(services)` and is mounted under its name, the busiest first. Paths reach the routers in one
+spelling: no slash at the end, and a mount's own document as `/` (see `api.middleware.canonical`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from api import compute, errors, identity, image, network, operations, placement, ui, v1, volume
+from api.middleware import Authentication, BodyLimit, RequestContext
+from api.services import Services
+
+
+async def front_page(request: Request) -> Response:
+    """To the viewer"""
+    return RedirectResponse("/ui/")
+
+
+def build_app(services: Services) -> ASGIApp:
+    """The ASGI application. `services` has to be open for as long as it runs."""
+    apis = (compute, v1, image, network, identity, volume, placement, ui)
+    mounts = [Mount(f"/{api.__name__.rpartition('.')[2]}", routes=api.routes(services)) for api in apis]
+    app = Starlette(
+        routes=[*mounts, *operations.routes(), Route("/", front_page)],
+        middleware=[
+            Middleware(RequestContext, services=services),
+            Middleware(BodyLimit, services=services),
+            Middleware(Authentication, services=services),
+        ],
+        exception_handlers={type_: errors.handle for type_ in errors.HANDLED},
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    app.router.redirect_slashes = False
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    await image.clean_up(app.state.services)
+    yield

@@ -1,0 +1,121 @@
+"""Reading a request and writing a JSON answer: the few helpers that every API shares.
+
+A body is refused with a 4xx that names what is wrong: no JSON, not an object, another media type. Nothing here knows an
+API; the error's form is decided by `api.errors`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from commands.context import CommandContext
+from domain.errors import Invalid, Rejected
+
+if TYPE_CHECKING:
+    from api.auth import Caller
+    from api.services import Services
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Json(Response):
+    """A JSON answer, encoded by msgspec (structs and datetimes included)."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return _encode(content)
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+def caller(request: Request) -> Caller:
+    """Who sent the request. The authentication middleware has put it there for every path that needs a token."""
+    found: Caller | None = request.scope["state"].get("caller")
+    if found is None:
+        raise Rejected("The request you have made requires authentication", code=401, reason="unauthorized")
+    return found
+
+
+def context(request: Request, *, dry_run: bool = False) -> CommandContext:
+    """The command context of a request: caller, request id, and the headers Idempotency-Key and If-Match."""
+    headers = request.headers
+    key = headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= 255:
+        raise Invalid("Idempotency-Key has to be 1 to 255 characters long")
+    return CommandContext(
+        actor=caller(request).actor,
+        request_id=request.scope["state"]["request_id"],
+        idempotency_key=key,
+        if_match=version_of(headers.get("if-match")),
+        dry_run=dry_run,
+    )
+
+
+def version_of(if_match: str | None) -> int | None:
+    """The version in an If-Match header: `"7"` or `7`; None for no header and for `*`."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    text = if_match.strip().removeprefix("W/").strip('"')
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise Invalid(f'If-Match has to be a version such as "7", not {if_match!r}')
+    return int(text)
+
+
+async def json_body(request: Request, *media_types: str) -> Any:
+    """The decoded body, whatever JSON it is. Raises 400 for malformed JSON and 415 for another media type."""
+    given = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if given not in (media_types or ("application/json",)):
+        wanted = " or ".join(media_types or ("application/json",))
+        raise Rejected(
+            f"Unsupported Content-Type {given or '(empty)'}", hint=f"Send {wanted}", code=415, reason="media_type"
+        )
+    try:
+        return _decode(await request.body())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"Malformed request body: {error}", hint="Send one valid JSON document") from error
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    body = await json_body(request)
+    if not isinstance(body, dict):
+        raise Invalid("The request body has to be a JSON object")
+    return body
+
+
+async def wrapped_object(request: Request, key: str) -> dict[str, Any]:
+    """The object under the one key that most OpenStack bodies have: `{"user": {...}}`."""
+    body = await json_object(request)
+    inner = body.get(key)
+    if not isinstance(inner, dict):
+        raise Invalid(f"The request body has to be an object with an object under '{key}'")
+    return inner
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """`2026-01-02T03:04:05Z`, the form of compute, image, network and volume resources."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+
+
+def micro_timestamp(moment: datetime | None) -> str | None:
+    """`2026-01-02T03:04:05.000000Z`, the form of identity."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
+
+
+def boolean(text: str) -> bool:
+    """A query parameter as a boolean, in every spelling that OpenStack clients use."""
+    low = text.strip().lower()
+    if low in ("true", "1", "yes", "on", "t", "y"):
+        return True
+    if low in ("false", "0", "no", "off", "f", "n"):
+        return False
+    raise Invalid(f"{text!r} is not a boolean", hint="Use true or false")
