@@ -77,6 +77,7 @@ class Feed:
         self._received = 0
         self._broken = ""
         self._unanswered = ""
+        self._pending = 0
         self._subscription: Subscription | None = None
         self.expected = 0
 
@@ -109,6 +110,8 @@ class Feed:
         if created.error is not None:
             raise LogError(f"JetStream refuses to read the log: {created.error.description}")
         self.expected = created.num_pending
+        if not self._received:
+            self._pending = self.expected
 
     async def batch(self, limit: int) -> list[Message]:
         """The next 1 to `limit` messages; waits for them as long as the feed is sound. Raises FeedBroken."""
@@ -131,6 +134,11 @@ class Feed:
     @property
     def buffered(self) -> int:
         return len(self._buffer)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are known to follow those that were taken, here and in the server."""
+        return len(self._buffer) + self._pending
 
     def break_off(self, why: str) -> None:
         """Deliver what is buffered, then break."""

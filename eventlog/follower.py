@@ -77,15 +77,14 @@ class Follower:
 
     async def _follow_one_feed(self) -> None:
         async with self._log.feed(self._log.subject(self._kind), after=self.position) as feed:
-            self._pending = feed.expected
+            self._pending = feed.waiting
             while True:
                 messages = await feed.batch(self._batch)
-                last = messages[-1]
-                self._pending = last.pending + feed.buffered + len(messages)
+                self._pending = feed.waiting + len(messages)
                 commits = [self._log.decode(message) for message in messages]
                 try:
                     await self._handler(commits)
                 except Exception as error:
                     raise _HandlerRaised from error
-                self.position = last.position
-                self._pending = last.pending + feed.buffered
+                self.position = messages[-1].position
+                self._pending = feed.waiting

@@ -45,7 +45,6 @@ __all__ = [
 
 DEFAULT_STREAM = "CHRONOVA_LOG"
 MIN_SERVER = (2, 10)
-CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 5.0
 # How long `append` tries to settle a lost acknowledgement; a cluster needs about 5 s to elect a leader.
 SETTLE_SECONDS = 15.0
@@ -93,7 +92,7 @@ class EventLog:
             """Every call reports its own failure, and nats-py mends the connection: nothing is left to say here."""
 
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(timeout):
                 await client.connect(
                     servers,
                     user=user,

@@ -47,6 +47,7 @@ class RequestMux:
 
     async def open(self) -> None:
         self._subscription = await self._client.subscribe(self._prefix + "*", cb=self._on_answer)
+        await self._client.flush()
 
     async def request(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
         """The answer to one message. Raises LogUnavailable if nothing was sent, NoAnswer if it may have been."""

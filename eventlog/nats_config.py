@@ -1,4 +1,13 @@
-"""The configuration of the embedded nats-server, and who may do what on it."""
+"""The configuration of the embedded nats-server, and who may do what on it.
+
+The control plane and every agent have an account each. Permissions alone would not hold a hostile agent back: it can
+name any subject as the *reply* of a request, and the server then publishes the answer there with its own rights, which
+would put an acknowledgement or an order into the log. In an account of its own a reply can only reach what that
+account imports, and an agent's account imports its own host's subjects.
+
+An agent fetches its orders from the consumer named like its host (`js.pull_subscribe_bind(host, "ORDERS")`). It can not
+ask for the consumer's description: that part of the JetStream API does not cross accounts.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +19,25 @@ from pathlib import Path
 MAX_PAYLOAD_BYTES = 8 << 20
 MAX_MEMORY_STORE_BYTES = 256 << 20
 ORDERS_STREAM = "ORDERS"
+CONTROL_ACCOUNT = "CONTROL"
+# Local use without users: whoever can connect is the control plane.
+ANYONE = "anyone"
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PRINTABLE = re.compile(r"[!-~]{1,256}")
 # nats-server takes a password that starts like this for a bcrypt hash.
 _BCRYPT = "$2"
-_PRINTABLE = re.compile(r"[!-~]{1,256}")
 
 
 @dataclass(frozen=True)
 class NatsUser:
-    """A user of the embedded server. A list of None allows every subject."""
+    """A user of the embedded server. A list of None allows every subject; `host` is set for an agent's user."""
 
     name: str
     password: str
     publish_allow: list[str] | None = None
     subscribe_allow: list[str] | None = None
+    host: str | None = None
 
 
 def agent_user(host: str, password: str) -> NatsUser:
@@ -34,21 +47,17 @@ def agent_user(host: str, password: str) -> NatsUser:
     return NatsUser(
         name=host,
         password=password,
-        publish_allow=[
-            f"reports.{host}.>",
-            f"heartbeat.{host}",
-            f"$JS.API.CONSUMER.INFO.{ORDERS_STREAM}.{host}",
-            f"$JS.API.CONSUMER.MSG.NEXT.{ORDERS_STREAM}.{host}",
-            f"$JS.ACK.{ORDERS_STREAM}.{host}.>",
-            f"_INBOX.{host}.>",
-        ],
+        publish_allow=[*_services_for_agents(host), _fetch_orders(host), f"_INBOX.{host}.>"],
         subscribe_allow=[f"_INBOX.{host}.>", f"agent.{host}.>"],
+        host=host,
     )
 
 
 def server_config(directory: Path, port: int, sync_interval: str | None, auth: list[NatsUser] | None) -> str:
     """The text of the configuration file; port -1 lets the server choose a free one."""
     sync = f", sync_interval: {_quoted(sync_interval)}" if sync_interval else ""
+    users = [NatsUser(ANYONE, "-")] if auth is None else auth
+    hosts = sorted({user.host for user in users if user.host})
     lines = [
         'server_name: "chronova"',
         'host: "127.0.0.1"',
@@ -56,10 +65,67 @@ def server_config(directory: Path, port: int, sync_interval: str | None, auth: l
         f"ports_file_dir: {_quoted(str(directory))}",
         f"max_payload: {MAX_PAYLOAD_BYTES}",
         f"jetstream {{ store_dir: {_quoted(str(directory))}, max_memory_store: {MAX_MEMORY_STORE_BYTES}{sync} }}",
+        *([f"no_auth_user: {ANYONE}"] if auth is None else []),
+        "accounts {",
+        *_control_account([user for user in users if user.host is None], hosts),
+        *(line for host in hosts for line in _agent_account(host, [user for user in users if user.host == host])),
+        "}",
     ]
-    if auth is not None:
-        lines += ["authorization {", "  users: [", *(f"    {_user(user)}" for user in auth), "  ]", "}"]
     return "\n".join(lines) + "\n"
+
+
+def _services_for_agents(host: str) -> list[str]:
+    """The subjects of the control plane that an agent of a host may send to."""
+    return [
+        f"reports.{host}.>",
+        f"heartbeat.{host}",
+        f"$JS.ACK.{ORDERS_STREAM}.{host}.>",
+    ]
+
+
+def _fetch_orders(host: str) -> str:
+    return f"$JS.API.CONSUMER.MSG.NEXT.{ORDERS_STREAM}.{host}"
+
+
+def _control_account(users: list[NatsUser], hosts: list[str]) -> list[str]:
+    exports = [_service(subject) for host in hosts for subject in _services_for_agents(host)]
+    # One request for orders has many answers.
+    exports += [_service(_fetch_orders(host), ", response_type: stream") for host in hosts]
+    imports = [_service_of(_agent_account_name(host), f"agent.{host}.>") for host in hosts]
+    return _account(CONTROL_ACCOUNT, users, exports, imports, "jetstream: enabled")
+
+
+def _agent_account(host: str, users: list[NatsUser]) -> list[str]:
+    exports = [_service(f"agent.{host}.>")]
+    imports = [_service_of(CONTROL_ACCOUNT, subject) for subject in [*_services_for_agents(host), _fetch_orders(host)]]
+    return _account(_agent_account_name(host), users, exports, imports)
+
+
+def _service(subject: str, more: str = "") -> str:
+    return f"{{ service: {_quoted(subject)}{more} }}"
+
+
+def _service_of(account: str, subject: str) -> str:
+    return f"{{ service: {{ account: {account}, subject: {_quoted(subject)} }} }}"
+
+
+def _agent_account_name(host: str) -> str:
+    return f"AGENT_{host}"
+
+
+def _account(name: str, users: list[NatsUser], exports: list[str], imports: list[str], *more: str) -> list[str]:
+    return [
+        f"  {name} {{",
+        *(f"    {line}" for line in more),
+        *_block("users", [_user(user) for user in users]),
+        *_block("exports", exports),
+        *_block("imports", imports),
+        "  }",
+    ]
+
+
+def _block(name: str, entries: list[str]) -> list[str]:
+    return [f"    {name}: [", *(f"      {entry}" for entry in entries), "    ]"] if entries else []
 
 
 def _user(user: NatsUser) -> str:

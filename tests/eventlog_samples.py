@@ -1,0 +1,41 @@
+"""Small commits for the tests of the log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import msgspec
+
+from eventlog.envelope import Actor, Event, Meta, Recorded
+from eventlog.log import EventLog
+
+META = Meta(
+    actor=Actor("u-1", "ada", "p-1", "demo", ("member",), "192.0.2.7"),
+    request_id="req-1",
+    occurred_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+)
+
+
+def events(*types: str) -> list[Event]:
+    return [Event(type, 1, msgspec.Raw(b'{"n":1}')) for type in types or ("server.stop.accepted",)]
+
+
+async def append(
+    log: EventLog, id: str, expected: Recorded | None, *types: str, kind: str = "server", cid: str | None = None
+) -> Recorded:
+    return await log.append(
+        kind, id, expected=expected, events=events(*types), state=b'{"vm_state":"active"}', meta=META, cid=cid
+    )
+
+
+async def append_many(log: EventLog, id: str, count: int, kind: str = "server") -> list[Recorded]:
+    """An aggregate with this many commits."""
+    commits: list[Recorded] = []
+    for _ in range(count):
+        commits.append(await append(log, id, commits[-1] if commits else None, kind=kind))
+    return commits
+
+
+def new_id() -> str:
+    return str(uuid4())

@@ -1,0 +1,120 @@
+"""nats-server stops, is killed, comes back: nothing acknowledged is lost, and followers go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from eventlog.envelope import Recorded
+from eventlog.errors import Conflict, LogUnavailable
+from eventlog.log import EventLog
+from eventlog.nats_server import EmbeddedNats
+from tests.eventlog_samples import append, append_many, new_id
+
+WRITERS = 16
+
+
+async def reconnected(log: EventLog) -> None:
+    async with asyncio.timeout(20):
+        while not log.nc.is_connected:
+            await asyncio.sleep(0.02)
+
+
+async def test_kill_minus_9_under_writers_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    server = EmbeddedNats.start(tmp_path, sync_interval="always")
+    log = await EventLog.open(server.url)
+    acknowledged: dict[str, list[Recorded]] = {}
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        id = new_id()
+        mine = acknowledged.setdefault(id, [])
+        while not stop.is_set():
+            try:
+                mine.append(await append(log, id, mine[-1] if mine else None))
+            except LogUnavailable:
+                # Nothing was sent: what is in doubt is settled by the log before it answers.
+                await asyncio.sleep(0.02)
+
+    writers = [asyncio.create_task(write()) for _ in range(WRITERS)]
+    for _ in range(3):
+        before = sum(map(len, acknowledged.values()))
+        async with asyncio.timeout(20):
+            while sum(map(len, acknowledged.values())) < before + 100:
+                await asyncio.sleep(0.01)
+        os.kill(server.pid, signal.SIGKILL)
+        while server.poll() is None:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.restart)
+        await reconnected(log)
+    stop.set()
+    await asyncio.wait_for(asyncio.gather(*writers), 30)
+    for id, mine in acknowledged.items():
+        stored = await log.read("server", id)
+        assert [(one.position, one.raw) for one in stored] == [(one.position, one.raw) for one in mine]
+    assert await log.last_position() == sum(map(len, acknowledged.values()))
+    await log.close()
+    server.stop()
+
+
+async def test_a_follower_survives_restarts_without_gap_or_double(tmp_path: Path) -> None:
+    server = EmbeddedNats.start(tmp_path, sync_interval=None)
+    log = await EventLog.open(server.url)
+    positions: list[int] = []
+
+    async def handler(commits: list[Recorded]) -> None:
+        await asyncio.sleep(0)
+        positions.extend(one.position for one in commits)
+
+    follower = await log.follow(0, handler, batch=7)
+    for way in ("stop", "kill", "stop"):
+        await append_many(log, new_id(), 50)
+        if way == "stop":
+            await asyncio.to_thread(server.stop)
+        else:
+            os.kill(server.pid, signal.SIGKILL)
+            while server.poll() is None:
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.restart)
+        await reconnected(log)
+    await append_many(log, new_id(), 50)
+    async with asyncio.timeout(20):
+        while follower.position < 200:
+            assert not follower.failed.done()
+            await asyncio.sleep(0.01)
+    assert positions == list(range(1, 201))
+    await follower.stop()
+    await log.close()
+    server.stop()
+
+
+async def test_while_the_server_is_away_every_call_fails_at_once(tmp_path: Path) -> None:
+    server = EmbeddedNats.start(tmp_path, sync_interval=None)
+    log = await EventLog.open(server.url)
+    id = new_id()
+    first = await append(log, id, None)
+    await asyncio.to_thread(server.stop)
+    async with asyncio.timeout(5):
+        while log.nc.is_connected:
+            await asyncio.sleep(0.01)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(LogUnavailable) as caught:
+        await append(log, id, first)
+    assert not caught.value.ambiguous
+    with pytest.raises(LogUnavailable):
+        await log.last("server", id)
+    with pytest.raises(LogUnavailable):
+        await log.last_position()
+    assert asyncio.get_running_loop().time() - started < 0.5
+    await asyncio.to_thread(server.restart)
+    await reconnected(log)
+    second = await append(log, id, first)
+    assert second.position == 2
+    with pytest.raises(Conflict):
+        await append(log, id, first)
+    await log.close()
+    server.stop()

@@ -1,0 +1,76 @@
+"""The envelope: one byte form, hash over exact bytes, subjects without user text."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+import pytest
+
+from eventlog.envelope import Commit, decode, encode, split, subject_of
+from eventlog.errors import CorruptMessage
+from tests.eventlog_samples import META, events
+
+COMMIT = Commit(
+    cid="c1",
+    kind="server",
+    id="a",
+    version=5,
+    meta=META,
+    events=events("server.stop.accepted", "server.stop.step_started"),
+    state=msgspec.Raw(b'{"vm_state": "active",  "name":"\xc3\xa4"}'),
+    prev="0" * 64,
+)
+
+
+def test_a_stored_message_is_json_with_the_hash_of_the_exact_bytes_of_the_commit() -> None:
+    digest, raw = encode(COMMIT)
+    stored = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    assert list(stored) == ["hash", "c"]
+    assert sha256(bytes(stored["c"])).hexdigest() == digest == msgspec.json.decode(bytes(stored["hash"]))
+
+
+def test_decoding_gives_back_what_was_encoded() -> None:
+    digest, raw = encode(COMMIT)
+    recorded = decode(7, "log.server.a", raw)
+    assert (recorded.position, recorded.hash, recorded.raw) == (7, digest, raw)
+    assert encode(recorded.commit) == (digest, raw)
+    assert recorded.commit.meta == META
+    assert bytes(recorded.commit.state) == b'{"vm_state": "active",  "name":"\xc3\xa4"}'
+
+
+def test_the_first_version_counts_back_over_the_events_of_the_commit() -> None:
+    assert COMMIT.first_version == 4
+
+
+def test_defaults_take_no_space() -> None:
+    _, raw = encode(msgspec.structs.replace(COMMIT, prev=""))
+    assert b'"prev"' not in raw
+    assert b'"v":1' not in raw
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{}", b"order1", b'{"hash":"', encode(COMMIT)[1][:-2], encode(COMMIT)[1] + b" ", b" " + encode(COMMIT)[1]],
+)
+def test_a_message_of_another_form_has_no_parts(raw: bytes) -> None:
+    assert split(raw) is None
+
+
+@pytest.mark.parametrize("raw", [b"order1", encode(COMMIT)[1][:-1], encode(COMMIT)[1].replace(b'"cid"', b'"sid"')])
+def test_what_is_not_a_commit_is_reported_with_its_place(raw: bytes) -> None:
+    with pytest.raises(CorruptMessage, match=r"position 9 \(log\.server\.a\)") as caught:
+        decode(9, "log.server.a", raw)
+    assert caught.value.position == 9
+
+
+def test_a_subject_is_made_of_kind_and_id() -> None:
+    assert subject_of("server", "a-1", "log") == "log.server.a-1"
+
+
+@pytest.mark.parametrize("id", ["", "a.b", "*", ">", "a b", "a\r\n", "ä", "x" * 129])
+def test_user_text_never_becomes_a_subject(id: str) -> None:
+    with pytest.raises(ValueError, match="no aggregate can be named"):
+        subject_of("server", id)
+    with pytest.raises(ValueError, match="no aggregate can be named"):
+        subject_of(id, "a")
