@@ -15,6 +15,7 @@ import msgspec
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
+from commands import policy_names
 from commands.context import SERVICE, Answer, CommandContext
 from commands.hosts import HostWatch
 from commands.idempotency import Idempotency
@@ -24,7 +25,7 @@ from domain import decide, decide_create, resources
 from domain.decide import Context
 from domain.decide_create import NewServer
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Rejected, Unavailable
-from domain.machine import MACHINE
+from domain.machine import BEFORE_CREATE, MACHINE
 from domain.policy import allowed
 from domain.resources import Resource, ResourceChange
 from domain.server import Server, ServerEvent, decode_server, encode_body, encode_server, evolve
@@ -102,7 +103,9 @@ class Commands:
             assert loaded is not None
             if not events or context.dry_run:
                 after = _fold(server, events, now)
-                return Answer(context.request_id, server_id, after.version, loaded.position, after, changed=bool(events))
+                return Answer(
+                    context.request_id, server_id, after.version, loaded.position, after, changed=bool(events)
+                )
             try:
                 recorded, after = await self._append_server(loaded, server, events, context, now)
             except LogConflict as conflict:
@@ -128,7 +131,9 @@ class Commands:
         async def found() -> dict[str, Any] | None:
             return None  # ids derive from the key: doing it again finds what is there
 
-        request = [msgspec.to_builtins(msgspec.structs.replace(one, instance_name="", reservation_id="")) for one in named]
+        request = [
+            msgspec.to_builtins(msgspec.structs.replace(one, instance_name="", reservation_id="")) for one in named
+        ]
         told = await self._idempotency.run(context, request, found, work)
         answers = []
         for one in told["answers"]:
@@ -196,7 +201,9 @@ class Commands:
             return after
         raise Unavailable(f"Server {server_id} is changing too fast for the control plane")
 
-    async def ask_agent(self, server_id: str, kind: str, params: dict[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+    async def ask_agent(
+        self, server_id: str, kind: str, params: dict[str, Any], timeout: float = 10.0
+    ) -> dict[str, Any]:
         """Ask the host of a server something that changes nothing (console output, diagnostics). Raises `Rejected`."""
         server = await self.load_server(server_id)
         if server is None or server.host is None:
@@ -329,7 +336,7 @@ class Commands:
         rule = MACHINE.rule(command)
         if not allowed(rule.policy, context.actor.roles, context.actor.project_id, server.project_id):
             raise Forbidden(
-                f"Policy doesn't allow {rule.policy_rule} to be performed.",
+                f"Policy doesn't allow {policy_names.RULES[command]} to be performed.",
                 hint=f"It needs {rule.policy.replace('_', ' ').lower()}.",
             )
 
@@ -362,14 +369,12 @@ class Commands:
         now: datetime,
     ) -> tuple[Recorded, Server]:
         after = server
+        pair = (server.vm_state, server.task_state) if server.version else BEFORE_CREATE
         for event in events:
-            before, after = after, evolve(after, event, now)
-            if not MACHINE.legal(
-                event.type, (before.vm_state, before.task_state), (after.vm_state, after.task_state)
-            ) and not (event.phase == "accepted" and event.command == "create"):
-                raise IllegalEvent(
-                    f"{event.type} from {before.vm_state}/{before.task_state} to {after.vm_state}/{after.task_state}"
-                )
+            after = evolve(after, event, now)
+            before, pair = pair, (after.vm_state, after.task_state)
+            if not MACHINE.legal(event.type, before, pair):
+                raise IllegalEvent(f"{event.type} from {before} to {pair}")
         try:
             recorded = await self.log.append(
                 "server",
@@ -410,5 +415,7 @@ def _told(answer: Answer) -> dict[str, Any]:
 
 
 def _unavailable(error: LogUnavailable) -> Unavailable:
-    hint = "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
+    hint = (
+        "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
+    )
     return Unavailable("The event log does not answer", hint=hint)

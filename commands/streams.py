@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 ORDERS = "ORDERS"
@@ -17,6 +17,7 @@ REPORTS = "REPORTS"
 REJECTIONS = "CHRONOVA_REJECTIONS"
 IDEMPOTENCY = "CHRONOVA_IDEMPOTENCY"
 REPORTS_CONSUMER = "conductor"
+REPORTS_DELIVERY = "deliver.reports"  # a queue group: each report reaches one conductor
 
 _DAY = 24 * 3600
 
@@ -75,7 +76,15 @@ async def ensure_streams(js: JetStreamContext) -> None:
     except NotFoundError:
         await js.add_consumer(
             REPORTS,
-            ConsumerConfig(durable_name=REPORTS_CONSUMER, ack_wait=30, max_ack_pending=1024, filter_subject="reports.>"),
+            ConsumerConfig(
+                durable_name=REPORTS_CONSUMER,
+                deliver_subject=REPORTS_DELIVERY,
+                deliver_group=REPORTS_CONSUMER,
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=30,
+                max_ack_pending=1024,
+                filter_subject="reports.>",
+            ),
         )
 
 
@@ -94,5 +103,11 @@ async def ensure_host_consumer(js: JetStreamContext, host: str) -> None:
     except NotFoundError:
         await js.add_consumer(
             ORDERS,
-            ConsumerConfig(durable_name=host, ack_wait=30, max_ack_pending=256, filter_subject=f"orders.{host}.>"),
+            ConsumerConfig(
+                durable_name=host,
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=30,
+                max_ack_pending=256,
+                filter_subject=f"orders.{host}.>",
+            ),
         )

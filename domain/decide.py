@@ -227,7 +227,13 @@ def advance(server: Server, outcome: StepOutcome, now: datetime) -> list[ServerE
         return stream.events
     step = workflow.step(operation.step)
     if outcome.succeeded:
-        patch["operation"] = msgspec.structs.replace(operation, done=(*operation.done, operation.step))
+        tried = (outcome.host,) if step.control == "schedule" and outcome.host else ()
+        patch["operation"] = msgspec.structs.replace(
+            operation,
+            done=(*operation.done, operation.step),
+            hosts_tried=(*operation.hosts_tried, *tried),
+            params=operation.params | ({"result": outcome.details} if step.keeps_result else {}),
+        )
     stream.add(
         operation.command,
         "step_finished",
@@ -334,7 +340,9 @@ def _settle(stream: _Stream, operation: Operation) -> None:
             attempt=operation.attempt + 1,
             params={k: v for k, v in operation.params.items() if k not in ("undo_plan", "unchanged")},
         )
-        stream.add(operation.command, "step_finished", operation.request_id, {"operation": again}, step="undo", undo=True)
+        stream.add(
+            operation.command, "step_finished", operation.request_id, {"operation": again}, step="undo", undo=True
+        )
         workflow = WORKFLOWS[operation.command]
         _start_step(stream, workflow.step("schedule"))
         return
@@ -623,7 +631,10 @@ def _nothing(server: Server, params: dict[str, Any], context: Context) -> dict[s
 
 
 def _rebuild_changes(server: Server, params: dict[str, Any], context: Context) -> dict[str, Any]:
-    patch: dict[str, Any] = {"image_id": params["image"]["id"], "image_properties": params["image"].get("properties", {})}
+    patch: dict[str, Any] = {
+        "image_id": params["image"]["id"],
+        "image_properties": params["image"].get("properties", {}),
+    }
     for key in ("name", "metadata", "description", "key_name", "public_key", "user_data_id", "hostname"):
         if key in params:
             patch[key] = params[key]

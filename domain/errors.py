@@ -25,8 +25,10 @@ class Rejected(Exception):
     @property
     def text(self) -> str:
         """The sentence shown to a person: the message, then what to do next."""
-        return f"{self.message}. {self.hint}" if self.hint and not self.message.endswith(".") else (
-            f"{self.message} {self.hint}" if self.hint else self.message
+        return (
+            f"{self.message}. {self.hint}"
+            if self.hint and not self.message.endswith(".")
+            else (f"{self.message} {self.hint}" if self.hint else self.message)
         )
 
 

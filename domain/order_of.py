@@ -128,6 +128,8 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
         return {"image_id": given["image_id"], "image_path": lookups.snapshot_path}
     if kind == "resize":
         return {"flavor": given["flavor"]} if given.get("flavor") else {}
+    if kind in ("resize_confirm", "resize_revert"):
+        return {"flavor": server.resize.old_flavor} if server.resize is not None else {}
     if kind == "set_password":
         return {"username": given.get("username", "root"), "password": (lookups.secrets or {}).get("password")}
     if kind in ("attach_volume", "detach_volume"):

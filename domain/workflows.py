@@ -37,6 +37,7 @@ class Step:
     failed_event: str | None = None  # the event's name when only a failure is shown
     undo: str | None = None
     when: Condition | None = None
+    keeps_result: bool = False  # a later step needs what this one found out (operation.params["result"])
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ UNDO: dict[str, Undo] = {
 }
 
 
-def _powered(vm_state: str, power_state: str) -> Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]:
+def _powered(
+    vm_state: str, power_state: str
+) -> Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]:
     def finish(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
         return {"vm_state": vm_state, "power_state": power_state}
 
@@ -273,7 +276,9 @@ _MOVE_STEPS = (
     Step("claim", control="claim_resize", event="conductor_migrate_server"),
     Step("prepare", control="prepare_resize", event="cold_migrate"),
     Step("prepare_host", control="prepare_host", event="compute_prep_resize"),
-    Step("resize", order="resize", task_state="resize_migrating", event="compute_resize_instance", undo="resize_revert"),
+    Step(
+        "resize", order="resize", task_state="resize_migrating", event="compute_resize_instance", undo="resize_revert"
+    ),
     Step("finish", control="finish_resize", task_state="resize_finish", event="compute_finish_resize"),
 )
 
@@ -289,7 +294,9 @@ WORKFLOWS: dict[str, Workflow] = {
                     failed_event="conductor_schedule_and_build_instances",
                     undo="release_host",
                 ),
-                Step("create_ports", control="create_ports", task_state="networking", event=_BUILD, undo="delete_ports"),
+                Step(
+                    "create_ports", control="create_ports", task_state="networking", event=_BUILD, undo="delete_ports"
+                ),
                 *_SPAWN_STEPS,
             ),
             _created,
@@ -433,7 +440,13 @@ WORKFLOWS: dict[str, Workflow] = {
         Workflow(
             "attach-volume",
             (
-                Step("attach_volume", order="attach_volume", event="compute_attach_volume", undo="release_volume"),
+                Step(
+                    "attach_volume",
+                    order="attach_volume",
+                    event="compute_attach_volume",
+                    undo="release_volume",
+                    keeps_result=True,
+                ),
                 Step("record_volume", control="record_volume", event="compute_attach_volume"),
             ),
             _volume_attached,
@@ -449,7 +462,9 @@ WORKFLOWS: dict[str, Workflow] = {
         Workflow(
             "attach-interface",
             (
-                Step("allocate_port", control="allocate_port", event="compute_attach_interface", undo="release_interface"),
+                Step(
+                    "allocate_port", control="allocate_port", event="compute_attach_interface", undo="release_interface"
+                ),
                 Step("attach_interface", order="attach_interface", event="compute_attach_interface"),
             ),
             _unchanged,

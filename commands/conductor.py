@@ -1,0 +1,275 @@
+"""The conductor carries accepted commands through: it follows the log and does what each server's state calls for.
+
+It keeps nothing that the log does not hold: at start it looks at the newest state of every server, then follows. A
+state that waits for the conductor gets its step done; one that waits for an agent gets its order published; reports
+become events; deadlines become events. All of it may happen twice without harm, because each result is
+appended under the condition that the state is still the one it was computed from.
+
+Run one conductor at a time: scheduling decisions are folded in its memory between two commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import cast
+from uuid import NAMESPACE_OID, uuid5
+
+import structlog
+
+from commands.capacity import Capacity
+from commands.context import SERVICE, CommandContext
+from commands.deadlines import Deadlines
+from commands.handler import Commands
+from commands.hosts import HostWatch
+from commands.lookup import Lookup
+from commands.orders import OrderBook
+from commands.reports import ReportReader
+from commands.settings import CommandSettings
+from commands.steps import Steps
+from commands.streams import ensure_host_consumer, ensure_streams
+from domain import decide, resources
+from domain.errors import Rejected, Unavailable
+from domain.orders import HostInventory
+from domain.resources import Host, ServerGroup
+from domain.server import Server, decode_server
+from domain.workflows import UNDO, WORKFLOWS
+from eventlog.envelope import Recorded
+from eventlog.follower import Follower
+from eventlog.log import EventLog
+
+log_ = structlog.get_logger(__name__)
+
+MAX_CONCURRENT_STEPS = 64
+WATCH_SECONDS = 1.0
+RETRY_STEP_SECONDS = 1.0
+
+
+def host_id(name: str) -> str:
+    """The id of a host's aggregate, from the name its agent has."""
+    return str(uuid5(NAMESPACE_OID, f"host/{name}"))
+
+
+class Conductor:
+    def __init__(
+        self, log: EventLog, commands: Commands, read: Lookup, settings: CommandSettings, watch: HostWatch
+    ) -> None:
+        self.log = log
+        self.commands = commands
+        self.settings = settings
+        self.capacity = Capacity(watch)
+        self.orders = OrderBook(log, read, settings)
+        self.steps = Steps(commands, read, self.capacity, settings)
+        self.reports = ReportReader(log, commands, self.orders, self._inventory)
+        self._watch = watch
+        self._deadlines = Deadlines(self._due)
+        self._running: dict[str, int] = {}  # server id -> version whose step is being done
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_STEPS)
+        self._follower: Follower | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._up: dict[str, bool] = {}
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Look at everything once, then follow the log from there."""
+        await ensure_streams(self.log.js)
+        position = await self.log.last_position()
+        for kind in ("host", "server_group"):
+            async for one in self.log.scan_last(kind):
+                self._apply_resource(one)
+        for name in self.capacity.hosts:
+            await ensure_host_consumer(self.log.js, name)
+        self._deadlines.start()
+        async for one in self.log.scan_last("server"):
+            self._react(one)
+        self._follower = await self.log.follow(position, self._handle)
+        await self.reports.start()
+        self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")
+
+    async def stop(self) -> None:
+        """Stop between steps: what is not appended yet will be done again by the next conductor."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self.reports.stop()
+        if self._follower is not None:
+            await self._follower.stop()
+        await self._deadlines.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _handle(self, batch: list[Recorded]) -> None:
+        newest = {one.commit.id: one for one in batch if one.commit.kind == "server"}
+        for one in batch:
+            if one.commit.kind in ("host", "server_group"):
+                self._apply_resource(one)
+        for one in newest.values():
+            self._react(one)
+
+    def _apply_resource(self, recorded: Recorded) -> None:
+        state = resources.decode(recorded.commit.kind, recorded.commit.state)
+        if isinstance(state, Host):
+            self.capacity.apply_host(state)
+        elif isinstance(state, ServerGroup):
+            self.capacity.apply_group(state)
+
+    # --- what a state calls for ------------------------------------------------------------------------------------
+
+    def _react(self, recorded: Recorded) -> None:
+        server = decode_server(recorded.commit.state)
+        self.capacity.apply_server(server)
+        operation = server.operation
+        if operation is None:
+            self._idle(server)
+            return
+        self._deadlines.set(server.id, operation.deadline)
+        if operation.awaits == "agent":
+            self._spawn(self.orders.publish(server, recorded.position))
+        elif operation.awaits == "conductor" and self._running.get(server.id, -1) < server.version:
+            self._running[server.id] = server.version
+            self._spawn(self._step(server, recorded.position))
+
+    def _idle(self, server: Server) -> None:
+        self._running.pop(server.id, None)
+        if (
+            server.vm_state == "soft-delete"
+            and server.soft_deleted_at is not None
+            and self.settings.reclaim_seconds > 0
+        ):
+            self._deadlines.set(server.id, server.soft_deleted_at + timedelta(seconds=self.settings.reclaim_seconds))
+            return
+        self._deadlines.clear(server.id)
+        if decide.runs_though_stopped(server):
+            self._spawn(self._stop_running(server))
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: object) -> None:
+        """The boundary of everything the conductor does on its own: a failure is logged, its deadline ends the action."""
+        try:
+            async with self._slots:
+                await work  # type: ignore[misc]  # a coroutine made by _react
+        except Exception:
+            log_.exception("conductor work failed")
+
+    async def _step(self, server: Server, position: int) -> None:
+        operation = server.operation
+        assert operation is not None
+        step = UNDO[operation.step] if operation.undoing else WORKFLOWS[operation.command].step(operation.step)
+        assert step.control is not None
+        while True:
+            try:
+                outcome = await self.steps.run(step.control, server)
+                await self.commands.internal(
+                    server.id,
+                    lambda now_: decide.advance(now_, outcome, datetime.now(UTC)) if _same_step(now_, server) else [],
+                    causation_id=str(position),
+                )
+                return
+            except Unavailable:
+                if datetime.now(UTC) > operation.deadline:
+                    return
+                await asyncio.sleep(RETRY_STEP_SECONDS)
+
+    async def _stop_running(self, server: Server) -> None:
+        """A guest that runs though its server is stopped is shut down, as Nova's power sync does."""
+        request_id = f"req-{uuid5(NAMESPACE_OID, f'power-sync/{server.id}/{server.version}')}"
+        context = decide.Context(
+            now=datetime.now(UTC), request_id=request_id, user_id=SERVICE.user_id, project_id=None, is_admin=True
+        )
+
+        def choose(now: Server) -> list[decide.ServerEvent]:
+            return decide.accept(now, "power-sync", {}, context) if decide.runs_though_stopped(now) else []
+
+        await self.commands.internal(server.id, choose, causation_id=f"server:{server.id}:{server.version}")
+
+    async def _due(self, server_id: str) -> None:
+        """A deadline has come: of an operation, or of a soft-deleted server's grace."""
+        server = await self.commands.load_server(server_id)
+        if server is None:
+            return
+        if server.operation is not None:
+            if datetime.now(UTC) < server.operation.deadline:
+                self._deadlines.set(server_id, server.operation.deadline)
+                return
+            log_.warning("deadline", server_id=server_id, command=server.operation.command, step=server.operation.step)
+            await self.commands.internal(
+                server_id, lambda now: decide.expire(now, datetime.now(UTC)), causation_id="deadline"
+            )
+        elif server.vm_state == "soft-delete":
+            request_id = f"req-{uuid5(NAMESPACE_OID, f'reclaim/{server.id}/{server.version}')}"
+            try:
+                await self.commands.server(
+                    "force-delete", server_id, {}, CommandContext(SERVICE, request_id, causation_id="reclaim")
+                )
+            except Rejected as rejected:
+                log_.warning("reclaim refused", server_id=server_id, reason=rejected.reason)
+
+    # --- hosts -------------------------------------------------------------------------------------------------------
+
+    async def _inventory(self, inventory: HostInventory) -> None:
+        """A host's agent told what it offers: the host exists, and can take orders."""
+        await ensure_host_consumer(self.log.js, inventory.host)
+        fields = {
+            "driver": inventory.driver,
+            "hypervisor_type": inventory.hypervisor_type,
+            "hypervisor_version": inventory.hypervisor_version,
+            "vcpus": inventory.vcpus,
+            "memory_mb": inventory.memory_mb,
+            "disk_gb": inventory.disk_gb,
+            "host_ip": inventory.host_ip,
+            "cpu_info": inventory.cpu_info,
+            "capabilities": inventory.capabilities,
+            "up": True,
+            "down_since": None,
+        }
+        id_ = host_id(inventory.host)
+        context = CommandContext(SERVICE, f"req-{uuid5(NAMESPACE_OID, f'inventory/{inventory.host}')}")
+        known = await self.commands.load("host", id_)
+        if known is None:
+            number = len(self.capacity.hosts) + 1
+            state = await self.commands.create(
+                "host", {"name": inventory.host, "number": number, **fields}, context, id=id_, verb="register"
+            )
+        else:
+            changes = {key: value for key, value in fields.items() if getattr(known, key) != value}
+            state = await self.commands.update("host", id_, changes, context, verb="report") if changes else known
+        self._up[inventory.host] = True
+        self.capacity.apply_host(cast(Host, state))
+
+    async def _watch_hosts(self) -> None:
+        """Whether each host answers, kept in its aggregate when it changes."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for name, host in list(self.capacity.hosts.items()):
+                up = self._watch.is_up(name)
+                if up == self._up.get(name, host.up):
+                    continue
+                self._up[name] = up
+                change = {"up": up, "down_since": None if up else datetime.now(UTC)}
+                log_.warning("host answers again" if up else "host does not answer", host=name)
+                context = CommandContext(SERVICE, f"req-{uuid5(NAMESPACE_OID, f'watch/{name}/{host.version}')}")
+                try:
+                    await self.commands.update("host", host.id, change, context, verb="up" if up else "down")
+                except Rejected as rejected:
+                    self._up.pop(name)
+                    log_.warning("host state not kept", host=name, reason=rejected.reason)
+
+
+def _same_step(now: Server, then: Server) -> bool:
+    """Whether the step that was worked on is still the one in progress."""
+    a, b = now.operation, then.operation
+    return (
+        a is not None
+        and b is not None
+        and (a.request_id, a.step, a.attempt, a.undoing) == (b.request_id, b.step, b.attempt, b.undoing)
+    )
+
+
+__all__ = ["Conductor", "host_id"]

@@ -1,0 +1,15 @@
+"""What the command side asks of the read models. The composition root hands in the real one."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from domain.resources import Resource
+
+
+class Lookup(Protocol):
+    async def resource(self, kind: str, id: str) -> Resource | None: ...
+
+    async def resources(
+        self, kind: str, *, project_id: str | None = None, where: dict[str, Any] | None = None
+    ) -> list[Resource]: ...

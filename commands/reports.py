@@ -1,0 +1,162 @@
+"""Reports of agents become events, if they still fit: from the host that holds the server, for the order that is out.
+
+The stream is a work queue: a report is acknowledged when what follows from it is in the log, or when it is stale
+(another host, an older generation, a step that is over). Stale ones are counted, never applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from uuid import NAMESPACE_OID, uuid5
+
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from commands.handler import Commands
+from commands.orders import OrderBook
+from commands.streams import REPORTS_CONSUMER, REPORTS_DELIVERY
+from domain import decide
+from domain.decide import StepOutcome
+from domain.errors import Rejected
+from domain.order_of import Lookups, guest_of
+from domain.orders import HostInventory, Order, Report
+from domain.server import Server, ServerEvent
+from eventlog.log import EventLog
+
+log_ = structlog.get_logger(__name__)
+
+MAX_CONCURRENT_REPORTS = 256
+NAK_SECONDS = 1.0
+
+_decode = msgspec.json.Decoder(Report).decode
+_decode_inventory = msgspec.json.Decoder(HostInventory).decode
+
+
+class ReportReader:
+    """Takes reports from the queue and appends what follows. `counts` tells how many were applied, stale, broken."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        commands: Commands,
+        orders: OrderBook,
+        inventory: Callable[[HostInventory], Awaitable[None]],
+    ) -> None:
+        self._log = log
+        self._commands = commands
+        self._orders = orders
+        self._inventory = inventory
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REPORTS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
+        self.counts: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        self._subscription = await self._log.nc.subscribe(REPORTS_DELIVERY, queue=REPORTS_CONSUMER, cb=self._arrived)
+
+    async def stop(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _arrived(self, message: Msg) -> None:
+        await self._slots.acquire()
+        task = asyncio.create_task(self._settle(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+
+    async def _settle(self, message: Msg) -> None:
+        """Apply one report and acknowledge it; what cannot be applied now comes back, what never can is dropped."""
+        try:
+            host, what = message.subject.split(".")[1:3]
+            if what == "inventory":
+                await self._inventory(_decode_inventory(message.data))
+            else:
+                self.counts[await self._apply(host, _decode(message.data))] += 1
+            await message.ack()
+        except Rejected as rejected:
+            log_.warning("report postponed", subject=message.subject, reason=rejected.reason)
+            self.counts["postponed"] += 1
+            await message.nak(delay=NAK_SECONDS)
+        except (msgspec.DecodeError, ValueError) as error:
+            log_.error("report unreadable", subject=message.subject, error=str(error))
+            self.counts["broken"] += 1
+            await message.term()
+        except Exception:
+            log_.exception("report failed", subject=message.subject)
+            self.counts["failed"] += 1
+            await message.nak(delay=NAK_SECONDS)
+
+    async def _apply(self, host: str, report: Report) -> str:
+        if report.host != host:
+            return "stale"
+        applied = "stale"
+
+        def choose(server: Server) -> list[ServerEvent]:
+            nonlocal applied
+            events = self._events(server, report)
+            applied = "applied" if events else "stale"
+            return events
+
+        server = await self._commands.internal(report.server_id, choose, causation_id=f"report:{report.id}")
+        if server is not None and report.outcome == "observed":
+            await self._reap(server, report)
+        return applied
+
+    def _events(self, server: Server, report: Report) -> list[ServerEvent]:
+        if server.host != report.host or server.generation != report.generation:
+            return []
+        now = datetime.now(UTC)
+        operation = server.operation
+        if report.outcome == "observed":
+            if report.power_state is None:
+                return []
+            request_id = f"req-{uuid5(NAMESPACE_OID, report.id)}"
+            return decide.observe(server, report.power_state, report.reason, request_id, now)
+        if operation is None or operation.awaits != "agent":
+            return []
+        if report.outcome == "progress":
+            return decide.progress(server, operation.step, report.progress or 0, now)
+        outcome = StepOutcome(
+            step=operation.step,
+            succeeded=report.outcome == "succeeded",
+            fault=report.fault,
+            power_state=report.power_state,
+            unchanged=report.unsupported,
+            details=report.details,
+            sub_steps=report.sub_steps,
+            host=report.host,
+        )
+        return decide.advance(server, outcome, now)
+
+    async def _reap(self, server: Server, report: Report) -> None:
+        """A guest seen where its server is not (deleted, moved, shelved) has to go."""
+        if report.power_state in (None, "nostate"):
+            return
+        gone = server.deleted or (server.host != report.host and server.operation is None)
+        if not gone:
+            return
+        log_.warning("leftover guest is destroyed", server_id=server.id, host=report.host)
+        await self._orders.send(
+            Order(
+                id=f"reap-{report.id}",
+                kind="destroy",
+                server_id=server.id,
+                host=report.host,
+                generation=max(server.generation, report.generation) + 1,
+                spec=guest_of(server, Lookups()),
+                command="reap",
+                step="destroy",
+            )
+        )

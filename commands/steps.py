@@ -1,0 +1,457 @@
+"""The steps that the control plane does by itself: placing, ports, images, volumes.
+
+Each is a coroutine that gets the server as it is and returns how the step ended; each bears being done twice, because a
+conductor that died in between does it again. A refusal or a missing thing becomes the step's fault, in words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from uuid import NAMESPACE_OID, uuid5
+
+import msgspec
+
+from commands.capacity import Capacity
+from commands.context import SERVICE, CommandContext
+from commands.handler import Commands
+from commands.lookup import Lookup
+from commands.networking import allocate_port, release_port
+from commands.settings import CommandSettings
+from domain.decide import StepOutcome
+from domain.errors import Conflict, NotFound, Rejected
+from domain.orders import Fault
+from domain.resources import Image, Network, Port, Subnet, Volume
+from domain.scheduling import NO_VALID_HOST, place
+from domain.server import FixedIp, Interface, NetworkRequest, Server, VolumeAttachment
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the steps need. `name` of the coroutine = the workflow's `control`."""
+
+    commands: Commands
+    read: Lookup
+    capacity: Capacity
+    settings: CommandSettings
+
+    async def run(self, control: str, server: Server) -> StepOutcome:
+        """Do one step. Never raises for a refusal: that is the step's outcome."""
+        operation = server.operation
+        assert operation is not None
+        try:
+            result = await _STEPS[control](self, server)
+        except Rejected as rejected:
+            return StepOutcome(operation.step, False, fault=Fault(rejected.reason, rejected.text))
+        return msgspec_outcome(operation.step, result)
+
+    def context(self, server: Server) -> CommandContext:
+        operation = server.operation
+        assert operation is not None
+        actor = msgspec.structs.replace(SERVICE, project_id=server.project_id)
+        return CommandContext(actor, operation.request_id, causation_id=f"server:{server.id}:{server.version}")
+
+
+def msgspec_outcome(step: str, result: StepOutcome | dict[str, Any] | None) -> StepOutcome:
+    if isinstance(result, StepOutcome):
+        return result
+    return StepOutcome(step, True, patch=result or {})
+
+
+async def _nothing(steps: Steps, server: Server) -> None:
+    """A step that only shows in the history: what it stands for was decided when the command was accepted."""
+
+
+async def _schedule(steps: Steps, server: Server) -> StepOutcome:
+    operation = server.operation
+    assert operation is not None
+    placement = place(steps.capacity.view(), steps.capacity.demand(server))
+    evidence = {"placement": placement.evidence()}
+    if placement.host is None:
+        message = NO_VALID_HOST
+        if operation.attempt > 1:
+            reason = operation.fault.message if operation.fault else ""
+            message = (
+                "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for "
+                f"instance {server.id}. Last exception: {reason}"
+            )
+        fault = Fault("no_valid_host", message, details=placement.summary())
+        return StepOutcome(operation.step, False, fault=fault, details=evidence, unchanged=True)
+    steps.capacity.reserve(server, placement.host)
+    host = steps.capacity.hosts[placement.host]
+    patch = {"host": placement.host, "host_id": host.id, "availability_zone": host.availability_zone}
+    return StepOutcome(operation.step, True, patch=patch, details=evidence, host=placement.host)
+
+
+async def _release_host(steps: Steps, server: Server) -> dict[str, Any]:
+    return {"host": None, "host_id": None, "availability_zone": ""}
+
+
+async def _claim_resize(steps: Steps, server: Server) -> StepOutcome | None:
+    """Room for the new flavor on the same host: what the old one holds counts as free."""
+    operation = server.operation
+    assert operation is not None
+    flavor = operation.params.get("flavor")
+    if flavor is None or server.flavor is None:
+        return None
+    demand = steps.capacity.demand(server)
+    wanted = msgspec.structs.replace(
+        demand.flavor,
+        vcpus=max(0, flavor["vcpus"] - server.flavor.vcpus),
+        ram=max(0, flavor["ram"] - server.flavor.ram),
+        disk=max(0, flavor["disk"] - server.flavor.disk),
+    )
+    demand = msgspec.structs.replace(demand, flavor=wanted, forced_host=server.host, group_policy=None)
+    placement = place(steps.capacity.view(), demand)
+    evidence = {"placement": placement.evidence()}
+    if placement.host is None:
+        fault = Fault("no_valid_host", NO_VALID_HOST, details=placement.summary())
+        return StepOutcome(operation.step, False, fault=fault, details=evidence, unchanged=True)
+    return StepOutcome(operation.step, True, details=evidence, host=placement.host)
+
+
+async def _create_ports(steps: Steps, server: Server) -> dict[str, Any]:
+    requests = server.networks_requested
+    if requests is None:
+        requests = await _only_network(steps, server)
+    interfaces = [await _interface(steps, server, request, index) for index, request in enumerate(requests)]
+    return {"interfaces": tuple(interfaces)}
+
+
+async def _only_network(steps: Steps, server: Server) -> tuple[NetworkRequest, ...]:
+    """What "auto" means: the one network that the project can use, or none."""
+    found = [cast(Network, one) for one in await steps.read.resources("network")]
+    usable = [one for one in found if not one.external and (one.shared or one.project_id == server.project_id)]
+    own = [one for one in usable if one.project_id == server.project_id]
+    chosen = own or usable
+    if len(chosen) > 1:
+        default = [one for one in chosen if one.is_default]
+        if len(default) != 1:
+            raise Conflict(
+                "Multiple possible networks found, use a Network ID to be more specific.", reason="ambiguous_network"
+            )
+        chosen = default
+    return tuple(NetworkRequest(network_id=one.id) for one in chosen)
+
+
+async def _interface(steps: Steps, server: Server, request: NetworkRequest, index: int) -> Interface:
+    context = steps.context(server)
+    binding = {"device_id": server.id, "device_owner": f"compute:{server.availability_zone or 'nova'}"}
+    if request.port_id is not None:
+
+        def bind(state: Any) -> dict[str, Any]:
+            if state.device_id and state.device_id != server.id:
+                raise Conflict(f"Port {request.port_id} is still in use.", reason="port_in_use")
+            return binding | {"binding_host": server.host, "status": "ACTIVE"}
+
+        port = cast(Port, await steps.commands.update("port", request.port_id, {}, context, verb="bind", check=bind))
+    else:
+        assert server.operation is not None
+        port_id = str(
+            uuid5(NAMESPACE_OID, f"{server.id}/{server.operation.request_id}/{server.operation.attempt}/{index}")
+        )
+        fixed = [{"ip_address": request.fixed_ip}] if request.fixed_ip else None
+        assert request.network_id is not None
+        port = await allocate_port(
+            steps.commands,
+            steps.read,
+            network_id=request.network_id,
+            context=context,
+            project_id=server.project_id,
+            fixed_ips=fixed,
+            port_id=port_id,
+            device_id=server.id,
+            device_owner=binding["device_owner"],
+            binding_host=server.host or "",
+            security_groups=list(server.security_groups),
+        )
+    return await interface_of(steps, port, created_here=request.port_id is None, tag=request.tag)
+
+
+async def interface_of(steps: Steps, port: Port, *, created_here: bool, tag: str | None = None) -> Interface:
+    """A port as the server keeps it: with what the guest needs to know of its subnets."""
+    network = await steps.commands.load("network", port.network_id)
+    ips = []
+    for ip in port.fixed_ips:
+        subnet = await steps.commands.load("subnet", ip.subnet_id)
+        if not isinstance(subnet, Subnet):
+            raise NotFound(f"Subnet {ip.subnet_id} could not be found.")
+        ips.append(
+            FixedIp(
+                address=ip.address,
+                subnet_id=ip.subnet_id,
+                prefix_length=int(subnet.cidr.rsplit("/", 1)[1]),
+                gateway=subnet.gateway_ip,
+                dns=subnet.dns_nameservers,
+                version=subnet.ip_version,
+            )
+        )
+    return Interface(
+        port_id=port.id,
+        network_id=port.network_id,
+        network_name=network.name if network else port.network_id,
+        mac=port.mac,
+        fixed_ips=tuple(ips),
+        created_here=created_here,
+        mtu=cast(Network, network).mtu if network else 1450,
+        tag=tag,
+    )
+
+
+async def _delete_ports(steps: Steps, server: Server) -> dict[str, Any]:
+    for interface in server.interfaces:
+        await _forget_port(steps, server, interface)
+    return {"interfaces": ()}
+
+
+async def _forget_port(steps: Steps, server: Server, interface: Interface) -> None:
+    context = steps.context(server)
+    if interface.created_here:
+        await release_port(steps.commands, interface.port_id, context)
+        return
+
+    def unbind(state: Any) -> dict[str, Any] | None:
+        if state.device_id != server.id:
+            return None
+        return {"device_id": "", "device_owner": "", "binding_host": "", "status": "DOWN"}
+
+    try:
+        await steps.commands.update("port", interface.port_id, {}, context, verb="unbind", check=unbind)
+    except NotFound:
+        return
+
+
+async def _allocate_port(steps: Steps, server: Server) -> dict[str, Any]:
+    operation = server.operation
+    assert operation is not None
+    port_id = operation.params.get("port_id")
+    known = next((one for one in server.interfaces if one.port_id == port_id), None)
+    if known is not None:
+        return {}
+    request = NetworkRequest(
+        network_id=operation.params.get("network_id"),
+        port_id=None if operation.params.get("create") else port_id,
+        fixed_ip=operation.params.get("fixed_ip"),
+        tag=operation.params.get("tag"),
+    )
+    if request.port_id is None:
+        port = await allocate_port(
+            steps.commands,
+            steps.read,
+            network_id=str(request.network_id),
+            context=steps.context(server),
+            project_id=server.project_id,
+            fixed_ips=[{"ip_address": request.fixed_ip}] if request.fixed_ip else None,
+            port_id=port_id,
+            device_id=server.id,
+            device_owner=f"compute:{server.availability_zone or 'nova'}",
+            binding_host=server.host or "",
+            security_groups=list(server.security_groups),
+        )
+        interface = await interface_of(steps, port, created_here=True, tag=request.tag)
+    else:
+        interface = await _interface(steps, server, request, 0)
+    return {"interfaces": (*server.interfaces, interface)}
+
+
+async def _forget_interface(steps: Steps, server: Server) -> dict[str, Any]:
+    operation = server.operation
+    assert operation is not None
+    gone = [one for one in server.interfaces if one.port_id == operation.params["port_id"]]
+    for interface in gone:
+        await _forget_port(steps, server, interface)
+    return {"interfaces": tuple(one for one in server.interfaces if one not in gone)}
+
+
+async def _publish_image(steps: Steps, server: Server) -> dict[str, Any]:
+    """The agent has written the file: measure it, and let the image be used."""
+    operation = server.operation
+    assert operation is not None
+    image_id = operation.params["image_id"]
+    path = steps.settings.images_dir / image_id
+    size, md5, sha512 = await asyncio.to_thread(_digest, path)
+    await steps.commands.update(
+        "image",
+        image_id,
+        {
+            "status": "active",
+            "size": size,
+            "checksum": md5,
+            "os_hash_algo": "sha512",
+            "os_hash_value": sha512,
+            "disk_format": "qcow2",
+            "container_format": "bare",
+        },
+        steps.context(server),
+        verb="activate",
+    )
+    return {}
+
+
+def _digest(path: Path) -> tuple[int, str, str]:
+    if not path.exists():  # a driver without real disks (simulated, test) has nothing to keep
+        path.write_bytes(b"")
+    md5, sha512 = hashlib.md5(usedforsecurity=False), hashlib.sha512()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            md5.update(chunk)
+            sha512.update(chunk)
+    return path.stat().st_size, md5.hexdigest(), sha512.hexdigest()
+
+
+async def _drop_image(steps: Steps, image_id: str, context: CommandContext) -> None:
+    try:
+        await steps.commands.delete("image", image_id, context)
+    except NotFound:
+        pass
+    await asyncio.to_thread((steps.settings.images_dir / image_id).unlink, missing_ok=True)
+
+
+async def _discard_image(steps: Steps, server: Server) -> dict[str, Any]:
+    operation = server.operation
+    assert operation is not None
+    if operation.params.get("image_id"):
+        await _drop_image(steps, operation.params["image_id"], steps.context(server))
+    return {}
+
+
+async def _delete_shelved_image(steps: Steps, server: Server) -> dict[str, Any]:
+    if server.shelved_image_id:
+        await _drop_image(steps, server.shelved_image_id, steps.context(server))
+    return {}
+
+
+async def _find_shelved_image(steps: Steps, server: Server) -> dict[str, Any]:
+    image = await steps.commands.load("image", server.shelved_image_id or "")
+    if not isinstance(image, Image) or image.status != "active":
+        raise NotFound(
+            f"Image {server.shelved_image_id} could not be found.",
+            hint="The image made by shelve was deleted: the server cannot come back from it.",
+        )
+    return {}
+
+
+async def _rotate_backups(steps: Steps, server: Server) -> dict[str, Any]:
+    """Delete the oldest backups of this kind beyond the number to keep."""
+    operation = server.operation
+    assert operation is not None
+    keep, kind = int(operation.params["rotation"]), operation.params["backup_type"]
+    images = [cast(Image, one) for one in await steps.read.resources("image", project_id=server.project_id)]
+    backups = [
+        one
+        for one in images
+        if one.properties.get("backup_type") == kind
+        and one.properties.get("instance_uuid") == server.id
+        and (one.status == "active" or one.id == operation.params["image_id"])
+    ]
+    backups.sort(key=lambda one: (str(one.created_at), one.id), reverse=True)
+    for old in backups[keep:]:
+        await _drop_image(steps, old.id, steps.context(server))
+    return {}
+
+
+async def _record_volume(steps: Steps, server: Server) -> dict[str, Any]:
+    """The guest has the disk: the server and the volume say so."""
+    operation = server.operation
+    assert operation is not None
+    volume, result = operation.params["volume"], operation.params.get("result", {})
+    attachment = VolumeAttachment(
+        id=operation.params["attachment_id"],
+        volume_id=volume["id"],
+        device=result.get("device") or volume.get("device"),
+        delete_on_termination=bool(operation.params.get("delete_on_termination")),
+        tag=operation.params.get("tag"),
+        path=volume["path"],
+        disk_format=volume.get("disk_format", "raw"),
+        size_gb=volume.get("size_gb", 0),
+    )
+    attached = {
+        "id": attachment.id,
+        "attachment_id": attachment.id,
+        "volume_id": attachment.volume_id,
+        "server_id": server.id,
+        "device": attachment.device,
+        "host_name": server.host,
+    }
+
+    def attach(state: Any) -> dict[str, Any]:
+        others = tuple(one for one in cast(Volume, state).attachments if one["server_id"] != server.id)
+        return {"status": "in-use", "attachments": [*others, attached]}
+
+    await steps.commands.update("volume", volume["id"], {}, steps.context(server), verb="attach", check=attach)
+    rest = tuple(one for one in server.volumes if one.volume_id != volume["id"])
+    return {"volumes": (*rest, attachment)}
+
+
+def _detached(server: Server) -> Callable[[Any], dict[str, Any]]:
+    def detach(state: Any) -> dict[str, Any]:
+        others = [one for one in cast(Volume, state).attachments if one["server_id"] != server.id]
+        return {"status": "in-use" if others else "available", "attachments": others}
+
+    return detach
+
+
+async def _release_volume(steps: Steps, server: Server) -> dict[str, Any]:
+    operation = server.operation
+    assert operation is not None
+    await _let_go(steps, server, operation.params["volume"]["id"])
+    return {}
+
+
+async def _forget_volume(steps: Steps, server: Server) -> dict[str, Any]:
+    operation = server.operation
+    assert operation is not None
+    volume_id = operation.params["volume_id"]
+    await _let_go(steps, server, volume_id)
+    return {"volumes": tuple(one for one in server.volumes if one.volume_id != volume_id)}
+
+
+async def _let_go(steps: Steps, server: Server, volume_id: str) -> None:
+    try:
+        await steps.commands.update(
+            "volume", volume_id, {}, steps.context(server), verb="detach", check=_detached(server)
+        )
+    except NotFound:
+        return
+
+
+async def _detach_volumes(steps: Steps, server: Server) -> dict[str, Any]:
+    for attachment in server.volumes:
+        await _let_go(steps, server, attachment.volume_id)
+        if attachment.delete_on_termination:
+            try:
+                await steps.commands.delete("volume", attachment.volume_id, steps.context(server))
+            except NotFound:
+                continue
+            await asyncio.to_thread(Path(attachment.path).unlink, missing_ok=True)
+    return {"volumes": ()}
+
+
+_STEPS: dict[str, Callable[[Steps, Server], Awaitable[Any]]] = {
+    "schedule": _schedule,
+    "release_host": _release_host,
+    "claim_resize": _claim_resize,
+    "prepare_resize": _nothing,
+    "prepare_host": _nothing,
+    "finish_resize": _nothing,
+    "prepare_rebuild": _nothing,
+    "prepare_revert": _nothing,
+    "create_ports": _create_ports,
+    "delete_ports": _delete_ports,
+    "allocate_port": _allocate_port,
+    "forget_interface": _forget_interface,
+    "release_interface": _forget_interface,
+    "publish_image": _publish_image,
+    "discard_image": _discard_image,
+    "delete_shelved_image": _delete_shelved_image,
+    "find_shelved_image": _find_shelved_image,
+    "rotate_backups": _rotate_backups,
+    "record_volume": _record_volume,
+    "release_volume": _release_volume,
+    "forget_volume": _forget_volume,
+    "detach_volumes": _detach_volumes,
+}
