@@ -1,0 +1,122 @@
+"""Orders from the durable pull consumer of one host, a batch at a time.
+
+The control plane owns the stream `ORDERS` and one durable consumer per host, named like the host; the agent may only
+pull from its own and acknowledge. At least once: an order that is neither acknowledged nor extended within the
+consumer's ack_wait comes again, as does everything that was unacknowledged when the process died. A pull that NATS
+forgot (restart, new leader, consumer not made yet) is noticed by its age and asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import structlog
+from nats.aio.msg import Msg
+
+from hypervisor_agent.link import Link
+
+STREAM = "ORDERS"
+PULL_SECONDS = 30.0
+PULL_GRACE_SECONDS = 2.0
+RETRY_SECONDS = 0.5
+MAX_RETRY_SECONDS = 2.0
+
+log = structlog.get_logger("agent")
+
+
+class Delivery:
+    """One delivery of one order: it ends acknowledged, or it comes again."""
+
+    __slots__ = ("_link", "_reply", "data")
+
+    def __init__(self, link: Link, data: bytes, reply: str) -> None:
+        self.data = data
+        self._link = link
+        self._reply = reply
+
+    async def ack(self) -> None:
+        await self._link.send(self._reply, b"+ACK")
+
+    async def extend(self) -> None:
+        """Still working on it: the consumer's ack_wait starts again."""
+        await self._link.send(self._reply, b"+WPI")
+
+    async def again(self, seconds: float) -> None:
+        """Deliver it again later."""
+        await self._link.send(self._reply, b"-NAK " + json.dumps({"delay": int(seconds * 1e9)}).encode())
+
+    async def refuse(self) -> None:
+        """Never deliver it again: it can not be read."""
+        await self._link.send(self._reply, b"+TERM")
+
+
+class OrderConsumer:
+    """Hands every delivery to `handler`, in the order of arrival. `batch` is how many one pull asks for."""
+
+    def __init__(self, link: Link, host: str, handler: Callable[[Delivery], None], batch: int) -> None:
+        self._link = link
+        self._host = host
+        self._handler = handler
+        self._batch = batch
+        self._inbox = ""
+        self._left = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._retry = RETRY_SECONDS
+        self._closed = False
+        self._pulls: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._inbox = f"{self._link.inbox()}.{self._host}"
+        await self._link.subscribe(self._inbox, self._on_message)
+        self._link.on_connect(self._pull)
+        self._pull()
+
+    def stop(self) -> None:
+        """Take no more orders. What is unacknowledged comes again, to the next process."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pull(self) -> None:
+        if self._closed:
+            return
+        self._left = self._batch
+        self._again_in(PULL_SECONDS + PULL_GRACE_SECONDS)
+        request = {"batch": self._batch, "expires": int(PULL_SECONDS * 1e9)}
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._host}"
+        task = asyncio.ensure_future(self._ask(subject, json.dumps(request).encode()))
+        self._pulls.add(task)
+        task.add_done_callback(self._pulls.discard)
+
+    async def _ask(self, subject: str, request: bytes) -> None:
+        await self._link.send(subject, request, self._inbox)
+
+    def _again_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._pull)
+
+    async def _on_message(self, message: Msg) -> None:
+        status = (message.headers or {}).get("Status")
+        if status is not None and not message.data:
+            self._on_status(status, (message.headers or {}).get("Description", ""))
+            return
+        if self._closed:
+            return
+        self._retry = RETRY_SECONDS
+        self._left -= 1
+        if self._left == 0:
+            self._pull()
+        self._handler(Delivery(self._link, message.data, message.reply))
+
+    def _on_status(self, status: str, description: str) -> None:
+        if status == "100" or self._closed:
+            return
+        if status == "408":  # the pull expired, as planned
+            self._pull()
+            return
+        log.debug("the pull for orders ended", host=self._host, status=status, description=description)
+        self._again_in(self._retry)
+        self._retry = min(self._retry * 2, MAX_RETRY_SECONDS)

@@ -1,0 +1,129 @@
+"""Reports on their way to the control plane: each is sent until the log of reports has it.
+
+A report is in the journal before it comes here. It is published to `reports.<host>.<server_id>` and counts as sent when
+JetStream acknowledged it; until then it is repeated with growing pauses, through any failure of NATS, and by the next
+agent process if this one dies. The receiver sees a repeated report by its id. At most one report per slot is waiting: a
+newer one replaces it, so the queue is bounded by the number of servers.
+
+Progress is told at most once a second per server and may be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import msgspec
+import structlog
+
+from domain.orders import Report
+from eventlog.errors import LogUnavailable
+from eventlog.mux import NoAnswer
+from hypervisor_agent.journal import HostJournal, Unsent
+from hypervisor_agent.link import Link
+
+SENDERS = 64
+FIRST_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 5.0
+PROGRESS_SECONDS = 1.0
+
+log = structlog.get_logger("agent")
+_encode = msgspec.json.Encoder().encode
+
+
+class _PubAck(msgspec.Struct):
+    """JetStream's answer to a publish: a sequence if it is stored, else an error."""
+
+    seq: int = 0
+    error: dict[str, object] | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_PubAck).decode
+
+
+class _Parcel:
+    __slots__ = ("done", "journal", "unsent")
+
+    def __init__(self, journal: HostJournal, unsent: Unsent, done: asyncio.Future[None]) -> None:
+        self.journal = journal
+        self.unsent = unsent
+        self.done = done
+
+
+class Reporter:
+    """Sends the reports of all hosts of one agent process. `start` it after the link is open."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._waiting: dict[tuple[str, str], _Parcel] = {}
+        self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._senders: list[asyncio.Task[None]] = []
+        self._told: dict[str, float] = {}
+
+    def start(self) -> None:
+        self._senders = [asyncio.create_task(self._send_all()) for _ in range(SENDERS)]
+
+    async def close(self, timeout: float) -> None:
+        """Give what is waiting a last chance; the rest stays in the journal."""
+        waiting = [parcel.done for parcel in self._waiting.values()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout)
+        for sender in self._senders:
+            sender.cancel()
+        await asyncio.gather(*self._senders, return_exceptions=True)
+
+    def send(self, journal: HostJournal, unsent: Unsent) -> asyncio.Future[None]:
+        """Send a report that the journal holds. The future ends when it arrived, or a newer one took its place."""
+        key = (journal.host, unsent.slot)
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[key] = _Parcel(journal, unsent, done)
+            self._queue.put_nowait(key)
+            return done
+        waiting.unsent = unsent
+        return waiting.done
+
+    def progress(self, host: str, report: Report) -> None:
+        """Tell how far an order is, if that was not told just now."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get(report.server_id, 0.0) < PROGRESS_SECONDS:
+            return
+        if len(self._told) > 10_000:
+            self._told.clear()
+        self._told[report.server_id] = now
+        task = asyncio.create_task(self._tell(host, report))
+        task.add_done_callback(lambda ended: ended.exception())
+
+    async def _tell(self, host: str, report: Report) -> None:
+        await self._link.send(f"reports.{host}.{report.server_id}", _encode(report))
+
+    async def _send_all(self) -> None:
+        while True:
+            key = await self._queue.get()
+            parcel = self._waiting[key]
+            pause = FIRST_PAUSE_SECONDS
+            while True:
+                unsent = parcel.unsent
+                if await self._stored(key, unsent):
+                    parcel.journal.sent(unsent)
+                    if parcel.unsent is unsent:
+                        break
+                else:
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause = min(pause * 2, MAX_PAUSE_SECONDS)
+            del self._waiting[key]
+            if not parcel.done.done():
+                parcel.done.set_result(None)
+
+    async def _stored(self, key: tuple[str, str], unsent: Unsent) -> bool:
+        subject = f"reports.{key[0]}.{unsent.who}"
+        try:
+            answer = await self._link.request(subject, unsent.body, {"Nats-Msg-Id": unsent.report_id})
+            ack = _decode_ack(answer.data) if answer.data else _PubAck()
+        except (LogUnavailable, NoAnswer, msgspec.DecodeError):
+            return False
+        if ack.seq and ack.error is None:
+            return True
+        log.warning("a report was not stored; sending it again", subject=subject, error=ack.error)
+        return False
