@@ -175,6 +175,7 @@ class Feed:
             self.break_off(f"message {self._received + 1} of the consumer is missing")
             return
         self._received = count
+        self._pending = pending
         recorded_at = datetime.fromtimestamp(stored_ns / 1e9, UTC)
         self._buffer.append(Message(position, message.subject, message.data, recorded_at, pending))
         self._buffered_bytes += len(message.data)
