@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from domain.errors import Conflict, Gone, Invalid, NotFound
-from domain.machine import MACHINE
+from domain.machine import MACHINE, UNCHANGED
 from domain.orders import Fault, SubStep
 from domain.server import EventBody, Operation, Server, ServerEvent, ServerFault, ServerPatch, evolve
 from domain.workflows import KEEP, UNDO, WORKFLOWS, Step, Workflow, resize_record
@@ -91,7 +91,7 @@ def refuse(server: Server, command: str, context: Context) -> None:
     if operation is not None and command in WORKFLOWS and command not in SUPERSEDING:
         raise Conflict(
             f"Instance {server.id} is in an invalid state for '{MACHINE.rule(command).action or command}'",
-            hint=f"{operation.command} (request {operation.request_id}) is still in progress. Try again when it has ended.",
+            hint=f"{operation.command} (request {operation.request_id}) is in progress. Try again when it has ended.",
             reason="busy",
         )
 
@@ -172,12 +172,15 @@ def _continue(stream: _Stream, workflow: Workflow, after: str | None) -> None:
         _start_step(stream, step)
 
 
-def _start_step(stream: _Stream, step: Step, **changes: Any) -> None:
+def _start_step(stream: _Stream, step: Step, task_state: str | None = KEEP) -> None:
     server, operation = stream.server, stream.server.operation
     assert operation is not None
     patch: dict[str, Any] = {}
-    if step.task_state != KEEP:
-        patch["task_state"] = step.task_state
+    shown = step.task_state if task_state == KEEP else task_state
+    if shown != KEEP:
+        patch["task_state"] = shown
+    if step.vm_state is not None:
+        patch["vm_state"] = step.vm_state
     if step.order is not None:
         patch["generation"] = server.generation + 1
         if step.order in ("create_disk", "spawn"):
@@ -187,7 +190,6 @@ def _start_step(stream: _Stream, step: Step, **changes: Any) -> None:
         step=step.name,
         step_started_at=stream.now,
         awaits="conductor" if step.order is None else "agent",
-        **changes,
     )
     stream.add(
         operation.command,
@@ -344,7 +346,7 @@ def _settle(stream: _Stream, operation: Operation) -> None:
             operation.command, "step_finished", operation.request_id, {"operation": again}, step="undo", undo=True
         )
         workflow = WORKFLOWS[operation.command]
-        _start_step(stream, workflow.step("schedule"))
+        _start_step(stream, workflow.step("schedule"), task_state=MACHINE.rule(operation.command).accept_task_state)
         return
     unchanged = bool(operation.params.get("unchanged")) or fault.code == "unsupported"
     vm_state = failed_vm_state(server, operation, unchanged)
@@ -360,22 +362,25 @@ def _settle(stream: _Stream, operation: Operation) -> None:
 
 
 def failed_vm_state(server: Server, operation: Operation, unchanged: bool) -> str:
-    """Where a failed command leaves the server. Nova's rule, except where the guest shows better."""
-    before = operation.vm_state_before
-    command = operation.command
-    if command == "create":
-        return "error"
-    if unchanged:
+    """Where a failed command leaves the server: among what the machine allows, what the guest shows.
+
+    Nothing was changed: as it was. A reboot: active if the guest runs. A shelve that failed after the guest was shut
+    down: stopped, for active would be a lie until the next power sync. Otherwise error where the machine has it.
+    """
+    allowed = MACHINE.outcome_vm_states(operation.command, "failed")
+    before = server.vm_state
+    may_stay = UNCHANGED in allowed or before in allowed
+    if operation.command in ("reboot-soft", "reboot-hard") and not unchanged:
+        wanted = "active" if server.power_state == "running" else "error"
+        if wanted in allowed or (wanted == before and may_stay):
+            return wanted
+    if operation.command == "shelve" and server.power_state == "shutdown" and "stopped" in allowed:
+        return "stopped"
+    if unchanged and may_stay:
         return before
-    if command in ("reboot-soft", "reboot-hard"):
-        return "active" if server.power_state == "running" else "error"
-    if command in ("suspend", "resume", "rescue", "unrescue", "rebuild", "delete", "force-delete"):
+    if "error" in allowed:
         return "error"
-    if command in ("confirm-resize", "revert-resize"):
-        return "error"
-    if command == "shelve" and server.power_state == "shutdown" and before == "active":
-        return "stopped"  # the guest is off already: saying active would be a lie until the next power sync
-    return before
+    return before if may_stay else min(allowed)
 
 
 # --- time, observation, operators --------------------------------------------------------------------------------
@@ -557,7 +562,7 @@ def _tags(server: Server, params: dict[str, Any], context: Context) -> list[Serv
         raise Invalid(f"The number of tags exceeded the per-server limit {MAX_TAGS}")
     if wanted == server.tags:
         return []
-    return _at_once(server, "tags", context, {"tags": wanted}, {"before": server.tags, "after": wanted})
+    return _at_once(server, "tags", context, {"tags": wanted}, {"before": [*server.tags], "after": [*wanted]})
 
 
 def _reset_state(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
@@ -567,8 +572,9 @@ def _reset_state(server: Server, params: dict[str, Any], context: Context) -> li
     stream = _Stream(server, context.now)
     _cancel_open(stream, "ended by reset-state", context.request_id)
     before = {"vm_state": server.vm_state, "task_state": server.task_state}
-    stream.add("reset-state", "accepted", context.request_id, {}, details={"before": before, "after": vm_state})
-    patch: dict[str, Any] = {"vm_state": vm_state, "task_state": None}
+    moved = {"vm_state": vm_state, "task_state": None}
+    stream.add("reset-state", "accepted", context.request_id, moved, details={"before": before, "after": vm_state})
+    patch: dict[str, Any] = {}
     if vm_state == "error" and server.fault is None:
         message = f"An administrator set the state to error (request {context.request_id})"
         patch["fault"] = ServerFault(code=500, message=message, created=context.now, reason="reset_state")

@@ -33,6 +33,7 @@ class Step:
     order: OrderKind | None = None
     control: str | None = None
     task_state: str | None = KEEP
+    vm_state: str | None = None  # set with the task_state, where Nova does so (null: as it is)
     event: str | None = None
     failed_event: str | None = None  # the event's name when only a failure is shown
     undo: str | None = None
@@ -325,6 +326,7 @@ WORKFLOWS: dict[str, Workflow] = {
                     "power_off",
                     order="power_off",
                     task_state="powering-off",
+                    vm_state="active",
                     event="compute_stop_instance",
                     when=_was_stopped,
                 ),

@@ -1,0 +1,339 @@
+"""Every workflow walks only along the machine: in success, in failure at each step, in undo, in expiry, when superseded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from domain import decide, decide_create
+from domain.decide import Context, StepOutcome
+from domain.decide_create import NewServer
+from domain.errors import Conflict, NotFound, Rejected
+from domain.machine import BEFORE_CREATE, MACHINE
+from domain.orders import Fault
+from domain.server import (
+    FixedIp,
+    FlavorSnapshot,
+    Interface,
+    ResizeRecord,
+    Server,
+    ServerEvent,
+    VolumeAttachment,
+    decode_event,
+    decode_server,
+    encode_body,
+    encode_server,
+    evolve,
+)
+from domain.workflows import WORKFLOWS
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+FLAVOR = FlavorSnapshot(id="1", name="m1.nano", vcpus=1, ram=96, disk=1)
+BIGGER = {"id": "2", "name": "m1.tiny", "vcpus": 2, "ram": 192, "disk": 1}
+RESIZED = ResizeRecord(FLAVOR, msgspec.convert(BIGGER, FlavorSnapshot), "host-1", "host-1", "resize", "active", NOW)
+PARAMS: dict[str, dict[str, Any]] = {
+    "rescue": {"image": {"id": "image-1"}},
+    "rebuild": {"image": {"id": "image-1"}},
+    "resize": {"flavor": BIGGER},
+    "create-image": {"image_id": "image-2", "name": "snap"},
+    "create-backup": {"image_id": "image-2", "name": "b", "backup_type": "daily", "rotation": 1},
+    "shelve": {"image_id": "image-2", "offload": True},
+    "set-password": {"password": "x"},
+    "attach-volume": {"volume": {"id": "volume-2", "path": "/v"}, "attachment_id": "a"},
+    "detach-volume": {"volume_id": "volume-1", "volume": {"id": "volume-1", "path": "/v"}},
+    "attach-interface": {"port_id": "port-2"},
+    "detach-interface": {"port_id": "port-1"},
+    "reset-state": {"state": "active"},
+    "metadata-set": {"metadata": {"a": "b"}},
+    "metadata-delete": {"key": "k"},
+    "tags": {"tags": ["t"]},
+    "update": {"name": "other"},
+    "add-security-group": {"group": "web"},
+    "remove-security-group": {"group": "default"},
+}
+
+
+def context(**changes: Any) -> Context:
+    return Context(**({"now": NOW, "request_id": "req-1", "user_id": "u", "project_id": "p"} | changes))
+
+
+def server(vm_state: str = "active", **changes: Any) -> Server:
+    """A server as it stands after a plain life, in a settled state."""
+    power = {"active": "running", "paused": "paused", "suspended": "suspended", "rescued": "running"}
+    given: dict[str, Any] = {
+        "id": "5a0c2d7e-8f0e-4b52-9a58-111111111111",
+        "version": 7,
+        "project_id": "p",
+        "user_id": "u",
+        "vm_state": vm_state,
+        "power_state": power.get(vm_state, "shutdown"),
+        "flavor": FLAVOR,
+        "image_id": "image-1",
+        "host": "host-1",
+        "guest_exists": True,
+        "launched_at": NOW,
+        "metadata": {"k": "v"},
+        "config_drive": True,
+        "security_groups": ("default",),
+        "interfaces": (Interface("port-1", "net-1", "private", "fa:16:3e:00:00:01", (FixedIp("10.0.0.5", "sub-1"),)),),
+        "volumes": (VolumeAttachment("att-1", "volume-1", "/dev/vdb"),),
+    }
+    if vm_state == "resized":
+        given["resize"] = RESIZED
+    if vm_state in ("shelved", "shelved_offloaded"):
+        given["shelved_image_id"] = "image-3"
+    if vm_state == "shelved_offloaded":
+        given |= {"host": None, "guest_exists": False}
+    if vm_state == "soft-delete":
+        given["soft_deleted_at"] = NOW
+    return Server(**(given | changes))
+
+
+def run(state: Server, events: list[ServerEvent]) -> Server:
+    """Fold events, holding each against the machine and against its own encoding."""
+    pair = (state.vm_state, state.task_state) if state.version else BEFORE_CREATE
+    for event in events:
+        assert decode_event(event.type, encode_body(event)) == event
+        state = evolve(state, event, NOW)
+        before, pair = pair, (state.vm_state, state.task_state)
+        assert MACHINE.legal(event.type, before, pair), f"{event.type}: {before} -> {pair}"
+    assert decode_server(encode_server(state)) == state
+    return state
+
+
+def finish(state: Server, fail_at: int | None = None, *, undo_fails: bool = False, unchanged: bool = False) -> Server:
+    """Let every step succeed, except the `fail_at`-th; undo steps succeed unless `undo_fails`."""
+    for count in range(40):
+        operation = state.operation
+        if operation is None:
+            assert state.task_state is None
+            return state
+        if operation.stuck:
+            return state
+        failed = undo_fails if operation.undoing else count == fail_at
+        patch = {"host": "host-2", "host_id": "h2"} if operation.step == "schedule" and not failed else {}
+        outcome = StepOutcome(
+            operation.step,
+            not failed,
+            patch=patch,
+            fault=Fault("broken", "it broke") if failed else None,
+            host=patch.get("host") or state.host,
+            unchanged=unchanged,
+        )
+        state = run(state, decide.advance(state, outcome, NOW))
+    raise AssertionError("the workflow does not end")
+
+
+def settled_cells() -> list[tuple[str, str]]:
+    states = ("active", "stopped", "paused", "suspended", "rescued", "resized", "soft-delete", "error", "shelved")
+    return [
+        (command, vm_state)
+        for vm_state in (*states, "shelved_offloaded")
+        for command in WORKFLOWS
+        if command != "create" and MACHINE.accept(command, vm_state, None)
+    ]
+
+
+@pytest.mark.parametrize(("command", "vm_state"), settled_cells())
+def test_a_workflow_ends_settled_whatever_happens(command: str, vm_state: str) -> None:
+    start = server(vm_state)
+    accepted = run(start, decide.accept(start, command, PARAMS.get(command, {}), context()))
+    done = finish(accepted)
+    assert done.vm_state in MACHINE.outcome_vm_states(command, "succeeded") or done.vm_state == vm_state
+    for fail_at in range(len(WORKFLOWS[command].steps)):
+        for unchanged in (False, True):
+            finish(accepted, fail_at, unchanged=unchanged)
+        finish(accepted, fail_at, undo_fails=True)
+    if accepted.operation is not None:
+        late = accepted.operation.deadline + timedelta(seconds=1)
+        ended = run(accepted, decide.expire(accepted, late))
+        finish(ended)
+
+
+def new_server() -> NewServer:
+    return NewServer(
+        id="5a0c2d7e-8f0e-4b52-9a58-222222222222",
+        name="web",
+        project_id="p",
+        user_id="u",
+        flavor=FLAVOR,
+        hostname="web",
+        instance_name="instance-1",
+        reservation_id="r-1",
+        image_id="image-1",
+        config_drive=True,
+    )
+
+
+def born() -> Server:
+    return run(Server(id=new_server().id), decide_create.create(new_server(), context()))
+
+
+def test_create_walks_to_active() -> None:
+    state = born()
+    assert (state.vm_state, state.task_state) == ("building", "scheduling")
+    seen = []
+    while state.operation is not None:
+        seen.append((state.operation.step, state.task_state))
+        patch = {"host": "host-1"} if state.operation.step == "schedule" else {}
+        outcome = StepOutcome(state.operation.step, True, patch=patch, host=state.host)
+        state = run(state, decide.advance(state, outcome, NOW))
+    assert seen == [
+        ("schedule", "scheduling"),
+        ("create_ports", "networking"),
+        ("create_disk", "block_device_mapping"),
+        ("config_drive", "block_device_mapping"),
+        ("spawn", "spawning"),
+    ]
+    assert (state.vm_state, state.power_state, state.launched_at) == ("active", "running", NOW)
+
+
+@pytest.mark.parametrize("fail_at", range(5))
+def test_a_failed_build_is_tried_elsewhere_or_ends_in_error(fail_at: int) -> None:
+    after_one = finish(born(), fail_at)
+    assert after_one.vm_state == ("error" if fail_at == 0 else "active")
+    state = born()
+    for _ in range(60):
+        if state.operation is None:
+            break
+        fails = state.operation.step == "spawn"
+        patch = {"host": "host-1"} if state.operation.step == "schedule" else {}
+        outcome = StepOutcome(state.operation.step, not fails, patch=patch, fault=Fault("x", "no") if fails else None)
+        state = run(state, decide.advance(state, outcome, NOW))
+    assert state.vm_state == "error"
+    assert state.fault is not None
+    assert state.fault.message == "no"
+    assert not state.guest_exists
+    assert state.operation is None
+
+
+@pytest.mark.parametrize("command", ["delete", "force-delete"])
+def test_delete_is_legal_at_every_step_of_every_workflow(command: str) -> None:
+    starts = [born()]
+    for other, vm_state in settled_cells():
+        start = server(vm_state)
+        starts.append(run(start, decide.accept(start, other, PARAMS.get(other, {}), context())))
+    for state in starts:
+        while state.operation is not None and state.operation.command not in ("delete", "force-delete"):
+            gone = finish(run(state, decide.accept(state, command, {}, context(request_id="req-2"))))
+            assert gone.vm_state == "deleted"
+            patch = {"host": "host-1"} if state.operation.step == "schedule" else {}
+            state = run(state, decide.advance(state, StepOutcome(state.operation.step, True, patch=patch), NOW))
+
+
+def test_reset_state_cancels_what_is_open_and_says_so() -> None:
+    start = server()
+    stopping = run(start, decide.accept(start, "stop", {}, context()))
+    events = decide.accept(stopping, "reset-state", {"state": "error"}, context(request_id="req-2", is_admin=True))
+    assert [event.type for event in events] == [
+        "server.stop.cancelled",
+        "server.reset-state.accepted",
+        "server.reset-state.succeeded",
+    ]
+    state = run(stopping, events)
+    assert (state.vm_state, state.task_state, state.operation) == ("error", None, None)
+
+
+def test_commands_at_once_leave_an_open_operation_alone() -> None:
+    start = server()
+    stopping = run(start, decide.accept(start, "stop", {}, context()))
+    locked = run(stopping, decide.accept(stopping, "lock", {"reason": "mine"}, context(request_id="req-2")))
+    assert locked.locked
+    assert locked.operation == stopping.operation
+    assert finish(locked).vm_state == "stopped"
+
+
+@pytest.mark.parametrize("command", sorted(decide.INSTANT))
+def test_commands_at_once_are_satisfied_the_second_time(command: str) -> None:
+    start = server(vm_state="active")
+    params = PARAMS.get(command, {})
+    state = run(start, decide.accept(start, command, params, context(is_admin=True)))
+    repeatable = ("lock", "unlock", "reset-state", "inject-network-info", "refresh-network")
+    if command not in repeatable and not command.startswith(("metadata-delete", "remove-")):
+        assert decide.accept(state, command, params, context()) == []
+
+
+def test_an_open_operation_refuses_the_next_with_the_late_callers_sentence() -> None:
+    start = server()
+    stopping = run(start, decide.accept(start, "stop", {}, context()))
+    with pytest.raises(Conflict) as refusal:
+        decide.accept(stopping, "pause", {}, context())
+    assert refusal.value.message == f"Cannot 'pause' instance {start.id} while it is in task_state powering-off"
+
+
+def test_operations_without_a_task_state_are_serialised_too() -> None:
+    start = server(vm_state="resized")
+    confirming = run(start, decide.accept(start, "confirm-resize", {}, context()))
+    with pytest.raises(Conflict) as refusal:
+        decide.accept(confirming, "revert-resize", {}, context())
+    assert refusal.value.reason == "busy"
+
+
+def test_stale_outcomes_change_nothing() -> None:
+    start = server()
+    assert decide.advance(start, StepOutcome("power_off", True), NOW) == []
+    stopping = run(start, decide.accept(start, "stop", {}, context()))
+    assert decide.advance(stopping, StepOutcome("spawn", True), NOW) == []
+
+
+def test_a_guest_that_powers_itself_off_is_stopped_with_the_reason() -> None:
+    start = server()
+    events = decide.observe(start, "shutdown", "guest powered itself off", "req-9", NOW)
+    state = run(start, events)
+    assert (state.vm_state, state.power_state) == ("stopped", "shutdown")
+    assert events[0].body.message == "guest powered itself off"
+    assert decide.observe(state, "shutdown", "again", "req-10", NOW) == []
+
+
+def test_a_guest_that_runs_behind_our_back_is_stopped() -> None:
+    start = server(vm_state="stopped")
+    state = run(start, decide.observe(start, "running", "started by hand", "req-9", NOW))
+    assert decide.runs_though_stopped(state)
+    state = finish(run(state, decide.accept(state, "power-sync", {}, context(is_admin=True))))
+    assert state.vm_state == "stopped"
+
+
+def test_generations_only_grow() -> None:
+    state = start = server()
+    for command in ("stop", "start", "pause", "unpause", "suspend", "resume", "reboot-hard"):
+        accepted = run(state, decide.accept(state, command, {}, context()))
+        assert accepted.generation == state.generation + 1
+        state = finish(accepted)
+    assert state.generation > start.generation
+
+
+def test_a_failed_undo_is_stuck_until_an_operator_resolves_it() -> None:
+    start = server()
+    accepted = run(start, decide.accept(start, "resize", PARAMS["resize"], context()))
+    stuck = finish(accepted, 3, undo_fails=True)
+    assert stuck.operation is not None
+    assert stuck.operation.stuck
+    for how in ("retry", "skip", "abandon"):
+        assert finish(run(stuck, decide.resolve_stuck(stuck, how, context()))).operation is None
+    late = stuck.operation.deadline + timedelta(seconds=1)
+    assert run(stuck, decide.expire(stuck, late)).operation is None
+
+
+def test_deleted_servers_are_not_found() -> None:
+    gone = server(vm_state="deleted")
+    for command in ("stop", "lock", "delete", "reset-state"):
+        with pytest.raises(NotFound):
+            decide.accept(gone, command, PARAMS.get(command, {}), context(is_admin=True))
+
+
+def test_a_locked_server_refuses_its_owner_but_not_an_admin() -> None:
+    locked = server(locked_by="admin")
+    with pytest.raises(Rejected, match="is locked"):
+        decide.accept(locked, "stop", {}, context())
+    assert decide.accept(locked, "stop", {}, context(is_admin=True))
+
+
+def test_delete_with_the_host_down_does_not_wait_for_it() -> None:
+    start = server()
+    events = decide.accept(start, "delete", {}, context(host_up=False))
+    state = finish(run(start, events))
+    assert state.vm_state == "deleted"
+    assert all(event.body.step != "destroy" for event in events)
