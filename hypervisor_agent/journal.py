@@ -23,6 +23,7 @@ from pathlib import Path
 
 from domain.orders import PowerStateName
 
+GONE = (None, "nostate")  # power states of a server that is not on this hypervisor (any more, or yet)
 FORGET_SECONDS = 7 * 24 * 3600.0
 BUSY_SECONDS = 5.0
 
@@ -85,7 +86,8 @@ class Journal:
             connection.execute("pragma synchronous=normal")
             connection.executescript(_SCHEMA)
             connection.execute(
-                "delete from servers where power_state is null and updated_at < ?", (time.time() - FORGET_SECONDS,)
+                "delete from servers where coalesce(power_state, 'nostate') = 'nostate' and updated_at < ?",
+                (time.time() - FORGET_SECONDS,),
             )
         except sqlite3.Error as error:
             raise JournalFailed(f"the agent's journal {path} can not be opened: {error}") from error
@@ -153,7 +155,7 @@ class HostJournal:
 
     def expected(self) -> dict[str, Entry]:
         """The servers that should be on this hypervisor, by what was last told about them."""
-        return {server_id: entry for server_id, entry in self._entries.items() if entry.power_state is not None}
+        return {server_id: entry for server_id, entry in self._entries.items() if entry.power_state not in GONE}
 
     async def started(self, server_id: str, generation: int, order_id: str) -> None:
         """Remember an order before anything is done for it, so that older ones stay void."""
@@ -165,8 +167,8 @@ class HostJournal:
         self._keep(unsent)
         await self._remember(server_id, entry)
 
-    async def observed(self, server_id: str, power_state: PowerStateName | None, unsent: Unsent) -> None:
-        """Remember that a power state is being told that no order caused. Null: the guest is gone."""
+    async def observed(self, server_id: str, power_state: PowerStateName, unsent: Unsent) -> None:
+        """Remember that a power state is being told that no order caused."""
         known = self._entries.get(server_id) or Entry(0, "")
         self._keep(unsent)
         await self._remember(server_id, replace(known, power_state=power_state))

@@ -61,7 +61,7 @@ class Observer:
                 entry = self._journal.entry(server_id)
                 # An order that ended while we looked knows better than our picture from before.
                 if server_id not in seen and entry is not None and entry.order_id == order_id:
-                    await self._tell(server_id, None, entry.generation, "the hypervisor does not have this guest")
+                    await self._tell(server_id, "nostate", entry.generation, "the hypervisor does not have this guest")
             return [
                 {"server_id": g.server_id, "power_state": g.power_state, "generation": g.generation}
                 for g in seen.values()
@@ -88,7 +88,7 @@ class Observer:
         except JournalFailed as error:
             log.error("an observation was not kept", host=self._host, server_id=event.server_id, error=str(error))
 
-    async def _tell(self, server_id: str, power_state: PowerStateName | None, generation: int, reason: str) -> None:
+    async def _tell(self, server_id: str, power_state: PowerStateName, generation: int, reason: str) -> None:
         known = self._journal.entry(server_id)
         if self._busy(server_id) or (known is not None and known.power_state == power_state):
             return
@@ -98,7 +98,7 @@ class Observer:
             server_id=server_id,
             outcome="observed",
             generation=max(generation, known.generation if known else 0),
-            power_state=power_state or "nostate",
+            power_state=power_state,
             reason=reason,
             occurred_at=datetime.now(UTC),
         )

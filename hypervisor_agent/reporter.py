@@ -26,6 +26,7 @@ SENDERS = 64
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 5.0
 PROGRESS_SECONDS = 1.0
+MAX_TOLD = 10_000
 
 log = structlog.get_logger("agent")
 _encode = msgspec.json.Encoder().encode
@@ -87,10 +88,11 @@ class Reporter:
     def progress(self, host: str, report: Report) -> None:
         """Tell how far an order is, if that was not told just now."""
         now = asyncio.get_running_loop().time()
-        if now - self._told.get(report.server_id, 0.0) < PROGRESS_SECONDS:
-            return
-        if len(self._told) > 10_000:
+        if len(self._told) > MAX_TOLD:
             self._told.clear()
+        # What is quick needs no progress: a server's first sign of it only starts the clock.
+        if now - self._told.setdefault(report.server_id, now) < PROGRESS_SECONDS or report.progress == 100:
+            return
         self._told[report.server_id] = now
         task = asyncio.create_task(self._tell(host, report))
         task.add_done_callback(lambda ended: ended.exception())
