@@ -1,0 +1,123 @@
+"""The projector: follows the log and keeps the read models equal to its fold.
+
+Owns the writing of every table. All database work runs in one thread of its own; while it writes a batch, the next one
+gathers, so batches grow with the load and a lone commit is written at once. Whoever waits for a position is told as soon
+as it is committed: in this process directly, in others by core NATS.
+
+Fails loudly: a commit that can not be folded stops it (`failed`), and the read model is then as old as it says. A
+database that is away is tried again until it is back. A read model that is missing, of another schema version, or not
+of this log is rebuilt before following starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import nats.errors
+from sqlalchemy.exc import DBAPIError
+
+from eventlog.envelope import Recorded
+from eventlog.follower import Follower
+from eventlog.log import EventLog
+from projections import replay
+from projections.database import connect, parse
+from projections.rejections import RejectionFollower
+from projections.waiting import SUBJECT, Horizon, horizon
+from projections.writer import Fenced, Writer
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Projector:
+    """A running projector. Made by `start`."""
+
+    def __init__(self, log: EventLog, url: str) -> None:
+        self._log = log
+        self._url = url
+        self._engine = connect(url)
+        self._writer = Writer(self._engine)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
+        self._horizon: Horizon = horizon(str(parse(url)))
+        self._follower: Follower | None = None
+        self._rejections = RejectionFollower(log, self._engine, self._thread)
+        self._task: asyncio.Task[None] | None = None
+        # Done when the projector has stopped: with None after stop(), else with the error that it can not mend.
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def start(cls, log: EventLog, url: str, *, progress: Callable[[int, int], None] | None = None) -> Projector:
+        """Follow `log` into the read model at `url`, building it first if it is not one of this log and version."""
+        if await replay.unfit(log, url):
+            await replay.rebuild(log, url, progress)
+        projector = cls(log, url)
+        projector._horizon.local = True
+        projector._horizon.advance(await projector._run_in_thread(projector._writer.load))
+        projector._task = asyncio.create_task(projector._run(), name="projector")
+        projector._task.add_done_callback(projector._finished)
+        projector._rejections.start()
+        return projector
+
+    @property
+    def position(self) -> int:
+        return self._horizon.position
+
+    def lag(self) -> int:
+        """How many commits are known to wait."""
+        return self._follower.lag() if self._follower is not None else 0
+
+    async def stop(self) -> None:
+        """Stop after the batch in hand."""
+        self._horizon.local = False
+        await self._rejections.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._run_in_thread(self._writer.close)
+        self._thread.shutdown()
+        self._engine.dispose()
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                position = await self._run_in_thread(self._writer.load)
+                self._follower = await self._log.follow(position, self._handle, batch=BATCH)
+                try:
+                    await asyncio.shield(self._follower.failed)
+                finally:
+                    await self._follower.stop()
+            except Fenced as fenced:
+                logger.info("following again: %s", fenced)
+                pause = FIRST_PAUSE_SECONDS
+            except DBAPIError as error:
+                logger.warning("the read model's database failed, trying again in %.2f s: %s", pause, error.orig)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _handle(self, batch: list[Recorded]) -> None:
+        position = await self._run_in_thread(lambda: self._writer.apply(batch))
+        self._horizon.advance(position)
+        with contextlib.suppress(nats.errors.Error, OSError):
+            # Lost news is no harm: who waits for it elsewhere looks for itself.
+            await self._log.nc.publish(SUBJECT, b"%d" % position)
+
+    async def _run_in_thread(self, work: Callable[[], int | None]) -> int:
+        # Shielded: a cancelled batch is still written to its end, so that stop() never leaves a transaction open.
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.shield(future) or 0
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            self.failed.set_result(None)
+        else:
+            logger.error("the projector stopped at position %d", self.position, exc_info=error)
+            self.failed.set_exception(error)

@@ -1,0 +1,137 @@
+"""The SQL of the server list: filters, order and pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
+
+from projections.database import PatternError, compiled
+from projections.paging import order_of, page
+from projections.query import MAX_PATTERN, InvalidQuery, ServerQuery
+from projections.schema import servers
+from projections.times import to_text
+
+# Names that Nova's clients sort and filter by, where ours differ.
+ALIASES = {
+    "uuid": "id",
+    "display_name": "name",
+    "display_description": "description",
+    "image_ref": "image_id",
+    "image": "image_id",
+    "instance_type_id": "flavor_id",
+    "flavor": "flavor_id",
+    "node": "host",
+    "auto_disk_config": "disk_config",
+    "root_device": "root_device_name",
+}
+PATTERNS = frozenset(
+    {
+        "name", "description", "hostname", "key_name", "user_id", "availability_zone", "reservation_id", "host",
+        "flavor_id", "image_id", "locked_by", "root_device_name", "access_ip_v4", "access_ip_v6", "power_state",
+        "created_at", "launched_at", "terminated_at", "instance_name", "disk_config",
+    }
+)  # fmt: skip
+
+_EQUAL = (
+    "project_id", "user_id", "host", "image_id", "flavor_id", "flavor_name", "key_name", "availability_zone",
+    "reservation_id", "hostname", "locked_by", "disk_config", "launch_index", "progress",
+)  # fmt: skip
+_FLAGS = ("locked", "config_drive", "stuck", "deleted")
+_AMONG = {"ids": "id", "vm_states": "vm_state", "power_states": "power_state", "hosts": "host"}
+_TIMES = ("created_at", "launched_at", "terminated_at")
+
+
+def list_statement(query: ServerQuery, dialect: str, marker: Any | None) -> Select[Any]:
+    """The states of the servers asked for, in order. `marker`: the values of `marker_statement`, if there is one."""
+    statement = select(servers.c.id, servers.c.position, servers.c.state).where(*conditions(query, dialect))
+    return page(statement, order_of(servers, query.sort, ALIASES), query.limit, marker)
+
+
+def marker_statement(query: ServerQuery) -> Select[Any]:
+    order = order_of(servers, query.sort, ALIASES)
+    return select(*(expression for expression, _ in order)).where(servers.c.id == query.marker)
+
+
+def count_statement(query: ServerQuery, dialect: str) -> Select[Any]:
+    return select(func.count()).select_from(servers).where(*conditions(query, dialect))
+
+
+def conditions(query: ServerQuery, dialect: str) -> list[ColumnElement[bool]]:
+    column = servers.c
+    found: list[ColumnElement[bool]] = []
+    for name in _EQUAL:
+        if (value := getattr(query, name)) is not None:
+            found.append(column[name] == value)
+    for name in _FLAGS:
+        if (value := getattr(query, name)) is not None:
+            found.append(column[name] == int(value))
+    for name, target in _AMONG.items():
+        if (values := getattr(query, name)) is not None:
+            found.append(column[target].in_(values))
+    for name in _TIMES:
+        if (at := getattr(query, name)) is not None:
+            found.append(column[name] == to_text(at))
+    if query.task_states is not None:
+        found.append(_task_among(query.task_states))
+    if query.states is not None:
+        pairs = [
+            and_(
+                *([column.vm_state == vm_state] if vm_state is not None else []),
+                *([_task_among(task_states)] if task_states is not None else []),
+            )
+            for vm_state, task_states in query.states
+        ]
+        found.append(or_(*pairs) if pairs else false())
+    if query.changes_since is not None:
+        found.append(column.updated_at >= to_text(query.changes_since))
+    if query.changes_before is not None:
+        found.append(column.updated_at <= to_text(query.changes_before))
+    return found + _tag_conditions(query) + _pattern_conditions(query, dialect)
+
+
+def _task_among(task_states: tuple[str | None, ...]) -> ColumnElement[bool]:
+    named = [state for state in task_states if state is not None]
+    among = servers.c.task_state.in_(named)
+    return or_(among, servers.c.task_state.is_(None)) if None in task_states else among
+
+
+def _tag_conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
+    def has(tag: str) -> ColumnElement[bool]:
+        return servers.c.tags.contains(f",{tag},", autoescape=True)
+
+    found: list[ColumnElement[bool]] = [has(tag) for tag in query.tags]
+    if query.tags_any:
+        found.append(or_(*map(has, query.tags_any)))
+    if query.not_tags:
+        found.append(not_(and_(*map(has, query.not_tags))))
+    if query.not_tags_any:
+        found.append(not_(or_(*map(has, query.not_tags_any))))
+    return found
+
+
+def _pattern_conditions(query: ServerQuery, dialect: str) -> list[ColumnElement[bool]]:
+    wanted = {**query.regex, **({"name": query.name_regex} if query.name_regex is not None else {})}
+    found: list[ColumnElement[bool]] = []
+    for key, pattern in wanted.items():
+        name = ALIASES.get(key, key)
+        if name not in PATTERNS:
+            raise InvalidQuery(f"servers can not be filtered by a pattern of {key!r}")
+        found.append(servers.c[name].regexp_match(_checked(key, pattern)))
+    # Addresses are kept one per line: ^ and $ mean those of a line.
+    by_line = "(?n)" if dialect == "postgresql" else "(?m)"
+    for key, name in (("ip", "addresses_v4"), ("ip6", "addresses_v6")):
+        pattern = getattr(query, key)
+        if pattern is not None:
+            found.append(servers.c[name].regexp_match(by_line + _checked(key, pattern)))
+    return found
+
+
+def _checked(key: str, pattern: str) -> str:
+    if len(pattern) > MAX_PATTERN:
+        raise InvalidQuery(f"the pattern of {key!r} is longer than {MAX_PATTERN} characters")
+    try:
+        compiled(pattern)
+    except PatternError as error:
+        raise InvalidQuery(f"{key!r} is no regular expression: {error}") from error
+    return pattern

@@ -1,0 +1,362 @@
+"""The read model: every question that the API asks of what the log led to.
+
+One object per process. Answers are the newest committed rows; `wait_for` tells when they include a position. Nothing here
+writes. Servers and resources are the domain's own types, decoded from the state in their newest commit; deleted ones
+stay and can be asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import Connection, Select, func, select
+from sqlalchemy.exc import DataError
+
+from domain import resources as domain_resources
+from domain.resources import Host, Resource
+from domain.server import Server, decode_server
+from projections import queries, queries_servers
+from projections.database import ReadModelUnavailable, Statements, connect, parse, version_of
+from projections.queries import EventQuery
+from projections.query import MAX_LIMIT, InvalidQuery, MarkerNotFound, ServerQuery
+from projections.reader import Reader, rows
+from projections.rows import (
+    ActionRow,
+    HostRow,
+    LogEventRow,
+    PlacementRow,
+    RejectionRow,
+    StepRow,
+    Usage,
+    action_row,
+    log_event_row,
+    nova_events,
+    rejection_row,
+    step_row,
+)
+from projections.schema import LOG, SCHEMA_VERSION, placement, servers
+from projections.waiting import SUBJECT, Horizon, horizon
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+OPEN_SECONDS = 10.0
+OPEN_PAUSE_SECONDS = 0.05
+# How often a process without a projector looks at the position itself: while somebody waits for it, and otherwise.
+LOOK_SECONDS = 0.05
+IDLE_LOOK_SECONDS = 1.0
+
+
+class ReadModel:
+    """Made by `open`; belongs to the event loop it was opened on."""
+
+    def __init__(self, url: str) -> None:
+        engine = connect(url, pool_size=8)
+        self.dialect = engine.dialect.name
+        self._reader = Reader(engine)
+        self._statements = Statements(engine.dialect)
+        self._horizon: Horizon = horizon(str(parse(url)))
+        self._subscription: Subscription | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, *, nats: Client | None = None, timeout: float = OPEN_SECONDS) -> ReadModel:
+        """Wait for a projector to have made the tables. Raises ReadModelUnavailable after `timeout` seconds.
+
+        `nats` brings the news of a projector in another process at once; without it they are up to 50 ms late.
+        """
+        await asyncio.to_thread(_wait_for_tables, url, timeout)
+        model = cls(url)
+        await model._look()
+        if nats is not None:
+            model._subscription = await nats.subscribe(SUBJECT, cb=model._on_news)
+        model._looking = asyncio.create_task(model._keep_looking(), name="read model position")
+        return model
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        if self._subscription is not None:
+            with contextlib.suppress(Exception):  # the connection may be gone already, and with it the subscription
+                await self._subscription.unsubscribe()
+        await asyncio.to_thread(self._reader.close)
+
+    # --- position -----------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The newest position known to be in the tables."""
+        return self._horizon.position
+
+    async def wait_for(self, position: int, timeout: float = 2.0) -> bool:
+        """Whether the tables hold this position, at once or within `timeout` seconds."""
+        if position <= self._horizon.position:
+            return True
+        if self._horizon.local:
+            return await self._horizon.reached(position, timeout)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not await self._horizon.reached(position, min(LOOK_SECONDS, max(0.0, deadline - loop.time()))):
+            await self._look()
+            if loop.time() >= deadline:
+                return self._horizon.position >= position
+        return True
+
+    async def _look(self) -> None:
+        sql = self._statements.text("select position from positions where name=?")
+        found = await self._reader.small(lambda connection: rows(connection, sql, (LOG,)))
+        self._horizon.advance(found[0][0])
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_LOOK_SECONDS)
+            if not self._horizon.local:
+                with contextlib.suppress(Exception):  # a database that is away is reported by those who read it
+                    await self._look()
+
+    async def _on_news(self, message: Msg) -> None:
+        self._horizon.advance(int(message.data))
+
+    # --- servers ------------------------------------------------------------------------------------------------
+
+    async def server(self, id: str) -> Server | None:
+        """The newest known state; deleted servers included."""
+        sql = self._statements.text("select state from servers where id=?")
+        found = await self._reader.small(lambda connection: rows(connection, sql, (id,)))
+        return decode_server(found[0][0]) if found else None
+
+    async def servers(self, query: ServerQuery) -> list[Server]:
+        """Raises MarkerNotFound, InvalidQuery."""
+
+        def read(connection: Connection) -> list[Server]:
+            marker = None
+            if query.marker is not None:
+                marker = connection.execute(queries_servers.marker_statement(query)).first()
+                if marker is None:
+                    raise MarkerNotFound(query.marker)
+            statement = queries_servers.list_statement(query, self.dialect, marker)
+            return [decode_server(row[2]) for row in _execute(connection, statement)]
+
+        return await self._reader.large(read)
+
+    async def servers_count(self, query: ServerQuery) -> int:
+        statement = queries_servers.count_statement(query, self.dialect)
+        return await self._reader.large(lambda connection: int(_execute(connection, statement)[0][0]))
+
+    async def usage(self, project_id: str) -> Usage:
+        statement = select(
+            func.count(), func.coalesce(func.sum(servers.c.vcpus), 0), func.coalesce(func.sum(servers.c.memory_mb), 0)
+        ).where(servers.c.project_id == project_id, servers.c.deleted == 0)
+        row = await self._reader.large(lambda connection: connection.execute(statement).one())
+        return Usage(instances=int(row[0]), cores=int(row[1]), ram=int(row[2]))
+
+    # --- actions ------------------------------------------------------------------------------------------------
+
+    async def actions(
+        self,
+        server_id: str,
+        *,
+        limit: int = MAX_LIMIT,
+        marker: str | None = None,
+        changes_since: datetime | None = None,
+        changes_before: datetime | None = None,
+        internal: bool = True,
+        steps: bool = False,
+    ) -> list[ActionRow]:
+        """Newest first. `marker` is a request id. `internal=False` leaves out what Nova has no action for.
+
+        `steps=True` fills in steps and events. Raises MarkerNotFound.
+        """
+
+        def read(connection: Connection) -> list[ActionRow]:
+            below = None if marker is None else self._action_id(connection, server_id, marker)
+            statement = queries.actions_statement(
+                server_id,
+                limit=limit,
+                below=below,
+                changes_since=changes_since,
+                changes_before=changes_before,
+                internal=internal,
+            )
+            found = connection.execute(statement).all()
+            return [self._full(connection, row) if steps else action_row(row) for row in found]
+
+        return await (self._reader.large(read) if steps else self._reader.small(read))
+
+    async def action(self, server_id: str, request_id: str) -> ActionRow | None:
+        """The newest action of this request, with its events and steps."""
+        sql = self._statements.text("select * from actions where request_id=? and server_id=? order by id desc limit 1")
+
+        def read(connection: Connection) -> ActionRow | None:
+            found = rows(connection, sql, (request_id, server_id))
+            return self._full(connection, found[0]) if found else None
+
+        return await self._reader.small(read)
+
+    async def newest_actions(self, server_ids: Sequence[str]) -> dict[str, ActionRow]:
+        """The newest action of each of these servers, without steps."""
+        statement = queries.newest_actions_statement(server_ids[:MAX_LIMIT])
+        found = await self._reader.large(lambda connection: connection.execute(statement).all())
+        return {row.server_id: action_row(row) for row in found}
+
+    def _action_id(self, connection: Connection, server_id: str, request_id: str) -> int:
+        sql = self._statements.text("select max(id) from actions where request_id=? and server_id=?")
+        id: int | None = rows(connection, sql, (request_id, server_id))[0][0]
+        if id is None:
+            raise MarkerNotFound(request_id)
+        return id
+
+    def _full(self, connection: Connection, row: Sequence[Any]) -> ActionRow:
+        sql = self._statements.text("select * from action_steps where action_id=? order by number")
+        steps: tuple[StepRow, ...] = tuple(step_row(step) for step in rows(connection, sql, (row[0],)))
+        owner = rows(connection, self._statements.text("select project_id from servers where id=?"), (row[1],))
+        return action_row(row, steps, nova_events(steps, owner[0][0] if owner else ""))
+
+    # --- resources ----------------------------------------------------------------------------------------------
+
+    async def resource(self, kind: str, id: str) -> Resource | None:
+        """The newest known state; deleted resources included."""
+        sql = self._statements.text("select state from resources where kind=? and id=?")
+        found = await self._reader.small(lambda connection: rows(connection, sql, (kind, id)))
+        return domain_resources.decode(kind, found[0][0]) if found else None
+
+    async def resource_by_name(self, kind: str, name: str, project_id: str | None = None) -> Resource | None:
+        """The oldest resource of this name (of this project) that is not deleted."""
+        found = await self.resources(kind, name=name, project_id=project_id, limit=1)
+        return found[0] if found else None
+
+    async def resources(
+        self,
+        kind: str,
+        *,
+        project_id: str | None = None,
+        name: str | None = None,
+        ids: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        include_deleted: bool = False,
+        limit: int = MAX_LIMIT,
+        marker: str | None = None,
+        sort: queries.Sort = queries.OLDEST_FIRST,
+    ) -> list[Resource]:
+        """`where`: keys of `schema.RESOURCE_KEYS`, each with one value or several. Raises MarkerNotFound, InvalidQuery."""
+        conditions = queries.resource_conditions(
+            kind, project_id=project_id, name=name, ids=ids, where=where, include_deleted=include_deleted
+        )
+
+        def read(connection: Connection) -> list[Resource]:
+            after = None
+            if marker is not None:
+                after = connection.execute(queries.resource_marker_statement(kind, sort, marker)).first()
+                if after is None:
+                    raise MarkerNotFound(marker)
+            found = connection.execute(queries.resources_statement(conditions, sort, limit, after)).all()
+            return [domain_resources.decode(kind, row[0]) for row in found]
+
+        return await self._reader.large(read)
+
+    async def hosts(self) -> list[HostRow]:
+        """Every host with what is placed on it, by name."""
+
+        def read(connection: Connection) -> list[HostRow]:
+            conditions = queries.resource_conditions(
+                "host", project_id=None, name=None, ids=None, where=None, include_deleted=False
+            )
+            found = connection.execute(
+                queries.resources_statement(conditions, (("name", "asc"),), MAX_LIMIT, None)
+            ).all()
+            placed = {
+                row[0]: [int(value) for value in row[1:]] for row in connection.execute(queries.placed_statement())
+            }
+            return [_host_row(host, placed.get(host.name)) for host in (_decode_host(row[0]) for row in found)]
+
+        return await self._reader.large(read)
+
+    async def placements(self, host: str) -> list[PlacementRow]:
+        """What is placed on a host, server by server."""
+        statement = select(placement).where(placement.c.host == host).order_by(placement.c.server_id, placement.c.role)
+        found = await self._reader.large(lambda connection: connection.execute(statement).mappings().all())
+        return [PlacementRow(**row) for row in found]
+
+    # --- events and rejections ----------------------------------------------------------------------------------
+
+    async def events(self, query: EventQuery) -> list[LogEventRow]:
+        statement = queries.events_statement(query)
+        found = await self._reader.large(lambda connection: connection.execute(statement).all())
+        return [log_event_row(row) for row in found]
+
+    async def commit_position(self, aggregate_id: str, *, upto: int | None = None, at: datetime | None = None) -> int:
+        """The position of the aggregate's newest commit at or before a position or a time; 0 if there is none."""
+        query = EventQuery(
+            aggregate_id=aggregate_id,
+            before=None if upto is None else upto + 1,
+            until=at,
+            newest_first=True,
+            limit=1,
+        )
+        statement = queries.events_statement(query)
+        row = await self._reader.small(lambda connection: connection.execute(statement).first())
+        return 0 if row is None else log_event_row(row).position
+
+    async def rejections(
+        self,
+        *,
+        project_id: str | None = None,
+        aggregate_id: str | None = None,
+        user_id: str | None = None,
+        request_id: str | None = None,
+        command: str | None = None,
+        before_id: int | None = None,
+        limit: int = MAX_LIMIT,
+    ) -> list[RejectionRow]:
+        """Refused commands, newest first."""
+        statement = queries.rejections_statement(
+            project_id=project_id,
+            aggregate_id=aggregate_id,
+            user_id=user_id,
+            request_id=request_id,
+            command=command,
+            before_id=before_id,
+            limit=limit,
+        )
+        found = await self._reader.large(lambda connection: connection.execute(statement).all())
+        return [rejection_row(row) for row in found]
+
+
+_decode_host = msgspec.json.Decoder(Host).decode
+
+
+def _host_row(host: Host, placed: Sequence[int] | None) -> HostRow:
+    vcpus, memory_mb, disk_gb, count = placed or (0, 0, 0, 0)
+    return HostRow(host=host, vcpus_used=vcpus, memory_mb_used=memory_mb, disk_gb_used=disk_gb, servers=count)
+
+
+def _execute(connection: Connection, statement: Select[Any]) -> Sequence[Any]:
+    try:
+        return connection.execute(statement).all()
+    except DataError as error:
+        # What RE2 could read, PostgreSQL could not.
+        raise InvalidQuery(f"the database can not read a pattern: {error.orig}") from error
+
+
+def _wait_for_tables(url: str, timeout: float) -> None:
+    import time
+
+    engine = connect(url)
+    try:
+        deadline = time.monotonic() + timeout
+        while version_of(engine) != SCHEMA_VERSION:
+            if time.monotonic() > deadline:
+                raise ReadModelUnavailable(
+                    f"no read model of version {SCHEMA_VERSION} at {engine.url!r}: start a projector"
+                )
+            time.sleep(OPEN_PAUSE_SECONDS)
+    finally:
+        engine.dispose()

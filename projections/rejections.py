@@ -1,0 +1,156 @@
+"""Refused commands, copied from their bounded stream into a table, so that a history can show them.
+
+Not part of the log: nothing is derived from a refusal, and the stream forgets old ones; the table forgets them with it.
+A stream that does not exist yet is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import Error as JetStreamError
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.exc import DBAPIError
+
+from eventlog.envelope import Actor
+from eventlog.log import EventLog
+from projections.database import Statements
+from projections.schema import REJECTIONS, positions, rejections
+from projections.times import to_text
+
+logger = logging.getLogger(__name__)
+
+STREAM = "CHRONOVA_REJECTIONS"
+BATCH = 500
+FETCH_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+INACTIVE_SECONDS = 60.0
+
+
+class _Rejection(msgspec.Struct, frozen=True):
+    at: datetime
+    kind: str = "server"
+    id: str = ""
+    command: str = ""
+    actor: Actor = Actor("")
+    request_id: str = ""
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    hint: str = ""
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_decode = msgspec.json.Decoder(_Rejection).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def rejection_row(sequence: int, data: bytes) -> tuple[Any, ...]:
+    """A row of `rejections`, in the order of its columns. Raises msgspec.DecodeError."""
+    one = _decode(data)
+    return (
+        sequence,
+        to_text(one.at),
+        one.kind,
+        one.id,
+        one.command,
+        one.actor.user_id,
+        one.actor.user_name,
+        one.actor.project_id,
+        _encode(one.actor).decode(),
+        one.request_id,
+        one.code,
+        one.reason,
+        one.message,
+        one.hint,
+        bytes(one.params).decode(),
+    )
+
+
+class RejectionFollower:
+    """Copies the stream as it grows; its place in the stream is kept with the rows."""
+
+    def __init__(self, log: EventLog, engine: Engine, thread: ThreadPoolExecutor) -> None:
+        self._js = log.js
+        self._engine = engine
+        self._thread = thread
+        self._upsert = Statements(engine.dialect).upsert(rejections)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="rejections")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except (JetStreamError, nats.errors.Error, OSError, TimeoutError, DBAPIError) as error:
+                logger.debug("rejections are not followed for a moment: %r", error)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _follow(self) -> None:
+        state = (await self._js.stream_info(STREAM)).state
+        position = await self._in_thread(self._position)
+        if position > state.last_seq:
+            position = 0  # another stream of this name: what it holds is read from its start
+        config = ConsumerConfig(
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=position + 1,
+            inactive_threshold=INACTIVE_SECONDS,
+            mem_storage=True,
+        )
+        await self._in_thread(partial(self._forget, state.first_seq))
+        subscription = await self._js.pull_subscribe("", stream=STREAM, config=config)
+        try:
+            while True:
+                try:
+                    messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
+                except TimeoutError:
+                    continue
+                position = await self._in_thread(partial(self._write, position, messages))
+        finally:
+            await subscription.unsubscribe()
+
+    def _position(self) -> int:
+        with self._engine.connect() as connection:
+            found = connection.execute(select(positions.c.position).where(positions.c.name == REJECTIONS)).scalar()
+            return found or 0
+
+    def _forget(self, first: int) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(rejections).where(rejections.c.id < first))
+
+    def _write(self, position: int, messages: list[Msg]) -> int:
+        rows = []
+        for message in messages:
+            sequence = message.metadata.sequence.stream
+            try:
+                rows.append(rejection_row(sequence, message.data))
+            except msgspec.DecodeError as error:
+                logger.warning("rejection %d can not be read: %s", sequence, error)
+        last = messages[-1].metadata.sequence.stream
+        with self._engine.begin() as connection:
+            move = update(positions).where(positions.c.name == REJECTIONS, positions.c.position == position)
+            if connection.execute(move.values(position=last)).rowcount != 1:
+                raise TimeoutError("the position of the rejections was moved by a rebuild or another projector")
+            if rows:
+                connection.exec_driver_sql(self._upsert, rows)
+        return last
+
+    async def _in_thread(self, work: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

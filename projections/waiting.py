@@ -1,0 +1,65 @@
+"""Waiting for a read model to reach a position: how a client reads its own writes.
+
+One `Horizon` per read model and event loop. A projector in the same process moves it at once; in another process
+it is moved by what arrives on the core NATS subject `projector.position` and, in case that is lost, by looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from heapq import heappop, heappush
+from itertools import count
+from weakref import WeakKeyDictionary
+
+SUBJECT = "projector.position"
+
+
+class Horizon:
+    """How far a read model is known to be. `local`: the projector that moves it runs in this process."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.local = False
+        self._waiting: list[tuple[int, int, asyncio.Future[bool]]] = []
+        self._tie = count()
+
+    def advance(self, position: int) -> None:
+        """Move forward and wake who waits for it. Going back is no news: what was seen once is in the log."""
+        if position <= self.position:
+            return
+        self.position = position
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= position:
+            future = heappop(waiting)[2]
+            if not future.done():
+                future.set_result(True)
+
+    async def reached(self, position: int, timeout: float) -> bool:
+        """Whether the position was reached within `timeout` seconds."""
+        if position <= self.position:
+            return True
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        heappush(self._waiting, (position, next(self._tie), future))
+        timer = loop.call_later(timeout, _give_up, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            future.cancel()
+            if len(self._waiting) > 64:
+                self._waiting = sorted(entry for entry in self._waiting if not entry[2].done())
+
+
+def _give_up(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)
+
+
+_horizons: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Horizon]] = WeakKeyDictionary()
+
+
+def horizon(url: str) -> Horizon:
+    """The horizon that everything on this event loop shares for the read model at `url`."""
+    of_loop = _horizons.setdefault(asyncio.get_running_loop(), {})
+    return of_loop.setdefault(url, Horizon())
