@@ -86,9 +86,9 @@ def _connect(
         allowed = frozenset(vm for move in group if task_state in move.task_before for vm in move.vm_before)
         if not allowed:
             continue
-        stays = task_after in (UNCHANGED, task_state)
-        target = state if stays else task_states[task_after]
-        state.to(target, event=event, internal=stays, cond=_inside(frozenset(identifier(vm) for vm in allowed)))
+        # A region that stays gets a transition without a target: one to itself would leave and enter again.
+        target = None if task_after in (UNCHANGED, task_state) else task_states[task_after]
+        state.to(target, event=event, cond=_inside(frozenset(identifier(vm) for vm in allowed)))
     if vm_after == UNCHANGED:
         return
     for vm_state, state in vm_states.items():
@@ -117,10 +117,10 @@ class Runner:
 
     @property
     def pair(self) -> Pair:
-        """Where the chart is."""
+        """Where the chart is: in exactly one state of each region."""
         active = self._chart.configuration_values
-        vm_state = next(name for key, name in self._vm_states.items() if key in active)
-        task_state = next(name for key, name in self._task_states.items() if key in active)
+        (vm_state,) = (name for key, name in self._vm_states.items() if key in active)
+        (task_state,) = (name for key, name in self._task_states.items() if key in active)
         return vm_state, task_state
 
     def enter(self, vm_state: str, task_state: str | None) -> None:

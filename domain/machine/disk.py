@@ -1,6 +1,6 @@
 """The system disk: rescue and unrescue, rebuild, images and backups."""
 
-from domain.machine.rule import UNCHANGED, CommandRule, Stage, ends, settled, walks
+from domain.machine.rule import FROM_ERROR_ACTIVE, UNCHANGED, CommandRule, Stage, ends, settled, walks
 
 RULES = (
     CommandRule(
@@ -34,6 +34,7 @@ RULES = (
         accept_task_state="rebuilding",
         stages=walks("rebuild_block_device_mapping", "rebuild_spawning", Stage("powering-off", "active")),
         outcomes=ends({"active", "stopped"}, failed={UNCHANGED, "error"}),
+        succeeds_from=FROM_ERROR_ACTIVE,
         action="rebuild",
         events=("rebuild_server", "compute_rebuild_instance", "compute_stop_instance"),
         word="rebuild",

@@ -84,6 +84,10 @@ def walks(*stages: str | Stage) -> tuple[Stage, ...]:
     return tuple(Stage(stage) if isinstance(stage, str) else stage for stage in stages)
 
 
+FROM_ERROR_ACTIVE: Final[Mapping[str, frozenset[str]]] = MappingProxyType({"error": frozenset({"active"})})
+"""A server in error comes back running, whatever it was before."""
+
+
 def ends(
     succeeded: str | Iterable[str] = UNCHANGED,
     *,
@@ -123,6 +127,8 @@ class CommandRule:
     accept_task_state: str | None = UNCHANGED
     accept_vm_states: tuple[str, ...] = (UNCHANGED,)
     stages: tuple[Stage, ...] = ()
+    succeeds_from: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    """Where success has fewer vm_states than `outcomes` says: by the vm_state it comes from."""
     action: str | None = None
     events: tuple[str, ...] = ()
     word: str = ""
@@ -161,6 +167,11 @@ class CommandRule:
     def exists(self) -> bool:
         """False for a command that was removed from the API and is always refused with 410."""
         return bool(self.outcomes)
+
+    def leaves(self, phase: str, vm_state: str) -> frozenset[str]:
+        """The vm_states that an outcome may leave a server in that was in `vm_state`; UNCHANGED: that one."""
+        everywhere = self.outcomes.get(phase, frozenset())
+        return self.succeeds_from.get(vm_state, everywhere) if phase == "succeeded" else everywhere
 
     def event(self, phase: str) -> str:
         """The event type of one of its phases."""

@@ -75,18 +75,21 @@ def transitions(rule: CommandRule) -> Iterator[Transition]:
     guard, stages = rule.guard, occupied(rule)
     for vm_state in rule.accept_vm_states:
         if rule.creates:
-            before = frozenset((BEFORE_CREATE[0],)), frozenset((BEFORE_CREATE[1],))
+            froms = frozenset((BEFORE_CREATE[0],)), frozenset((BEFORE_CREATE[1],))
         else:
-            before = guard.vm_states, guard.task_states
-        yield Transition(rule.event("accepted"), *before, vm_state, rule.accept_task_state)
+            froms = guard.vm_states, guard.task_states
+        yield Transition(rule.event("accepted"), *froms, vm_state, rule.accept_task_state)
     if not rule.instant:
         yield from _steps(rule, stages)
     frees = UNCHANGED if rule.accept_task_state == UNCHANGED else None
-    outcomes = rule.outcomes if rule.instant else {**rule.outcomes, "cancelled": frozenset((UNCHANGED,))}
-    for phase, vm_states in outcomes.items():
+    for phase, vm_states in rule.outcomes.items():
         for vm_state in sorted(vm_states):
             for here in stages:
-                yield Transition(rule.event(phase), here.vm_states, here.task_states, vm_state, frees)
+                before = frozenset(name for name in here.vm_states if vm_state in rule.leaves(phase, name))
+                yield Transition(rule.event(phase), before, here.task_states, vm_state, frees)
+    if not rule.instant:
+        for here in stages:
+            yield Transition(rule.event("cancelled"), here.vm_states, here.task_states, UNCHANGED, frees)
 
 
 def _steps(rule: CommandRule, stages: tuple[Occupied, ...]) -> Iterator[Transition]:

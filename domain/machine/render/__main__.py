@@ -8,19 +8,14 @@ from pathlib import Path
 
 from domain.machine.render import documents
 
+DOCUMENTS = Path("docs/machine")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m domain.machine.render", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", metavar="DIR", type=Path, help="write every document into DIR")
-    what.add_argument(
-        "--check",
-        metavar="DIR",
-        type=Path,
-        nargs="?",
-        const=Path("docs/machine"),
-        help="compare (default docs/machine)",
-    )
+    what.add_argument("--check", metavar="DIR", type=Path, nargs="?", const=DOCUMENTS, help=f"compare ({DOCUMENTS})")
     options = parser.parse_args()
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)
@@ -29,9 +24,7 @@ def main() -> int:
         return 0
     stale = drift(options.check)
     for name in stale:
-        print(
-            f"{options.check / name} differs from the machine: run python -m domain.machine.render --write {options.check}"
-        )
+        print(f"{options.check / name} is stale: run python -m domain.machine.render --write {options.check}")
     return 1 if stale else 0
 
 

@@ -13,9 +13,9 @@ from domain.states import POWER_STATES, TASK_STATES, VM_STATES, status
 def json(machine: Machine) -> str:
     """{"states", "commands", "internal", "cells"}; one cell per line.
 
-    A cell is {command, vm_state, task_state, accepted, task_state_after}; a null task_state is "none". `accepted` looks at
-    vm_state and task_state only, as for a launched, unlocked server on a running host. `task_state_after` of a refused
-    command is the task_state that stays.
+    A cell is {command, vm_state, task_state, accepted, task_state_after}; a null task_state is "none". `accepted` looks
+    at vm_state and task_state only, as for a launched, unlocked server on a running host. `task_state_after` of a
+    refused command is the task_state that stays.
     """
     rules = [rule for rule in machine.commands.values() if not rule.internal]
     cells = ",\n".join(codec.dumps(cell, separators=(",", ":")) for rule in rules for cell in _cells(machine, rule))
@@ -29,12 +29,12 @@ def json(machine: Machine) -> str:
 
 
 def _cells(machine: Machine, rule: CommandRule) -> list[dict[str, Any]]:
-    cells = []
+    cells: list[dict[str, Any]] = []
     for vm_state in VM_STATES:
         for task_state in (None, *TASK_STATES):
             after = machine.accept(rule.id, vm_state, task_state)
-            cell = {"command": rule.id, "vm_state": vm_state, "task_state": task_state}
-            cells.append(cell | {"accepted": after is not None, "task_state_after": after[1] if after else task_state})
+            cell = {"command": rule.id, "vm_state": vm_state, "task_state": task_state, "accepted": after is not None}
+            cells.append(cell | {"task_state_after": after[1] if after else task_state})
     return cells
 
 

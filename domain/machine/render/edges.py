@@ -22,7 +22,7 @@ def vm_state_edges(machine: Machine) -> Edges:
         if rule.internal:
             continue
         for source in _sources(rule):
-            for target in _targets(rule):
+            for target in _targets(rule, source):
                 if target != source:
                     edges.setdefault((source, target), []).append(rule.id)
     return edges
@@ -38,10 +38,10 @@ def _sources(rule: CommandRule) -> list[str]:
     return [name for name in VM_STATES if name in rule.guard.vm_states and name not in kept]
 
 
-def _targets(rule: CommandRule) -> list[str]:
+def _targets(rule: CommandRule, source: str) -> list[str]:
     if rule.accept_vm_states != (UNCHANGED,) and not rule.creates:
         return list(rule.accept_vm_states)
-    return sorted(rule.outcomes.get("succeeded", frozenset()) - {UNCHANGED})
+    return sorted(rule.leaves("succeeded", source) - {UNCHANGED})
 
 
 def may_end_in_error(machine: Machine) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from domain.machine.render.edges import ANY, may_end_in_error, vm_state_edges
 from domain.machine.rule import UNCHANGED, CommandRule
 from domain.machine.table import Machine
@@ -28,7 +30,7 @@ def command(rule: CommandRule) -> str:
     """A stateDiagram-v2 of one command: its task_states in order, and what each outcome leaves."""
     names = rule.task_states
     lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {identifier(names[0])}: accepted"]
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in pairwise(names):
         lines.append(f"    {identifier(before)} --> {identifier(after)}")
     if rule.retries:
         lines.append(f"    {identifier(names[-1])} --> {identifier(names[0])}: next host")

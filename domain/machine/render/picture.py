@@ -19,17 +19,17 @@ WIDTH, HEIGHT = 1500, 1000
 PLACES = {
     "building": (740, 70),
     "active": (740, 330),
-    "paused": (180, 200),
-    "suspended": (180, 440),
+    "paused": (120, 190),
+    "suspended": (425, 345),
     "rescued": (1310, 170),
-    "error": (1310, 440),
-    "stopped": (1010, 640),
-    "resized": (1310, 760),
-    "shelved": (420, 700),
-    "shelved_offloaded": (180, 900),
-    "soft-delete": (740, 900),
-    "deleted": (1310, 920),
-    ANY: (1030, 900),
+    "error": (1310, 410),
+    "stopped": (980, 650),
+    "resized": (1310, 670),
+    "shelved": (600, 640),
+    "shelved_offloaded": (250, 880),
+    "soft-delete": (700, 900),
+    "deleted": (1310, 900),
+    ANY: (970, 900),
 }
 HALF_WIDTH, HALF_HEIGHT = 82, 25
 LINE_HEIGHT, CHARACTER = 15, 6.6
