@@ -11,8 +11,9 @@ Run one conductor at a time: scheduling decisions are folded in its memory betwe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
 import structlog
@@ -32,7 +33,7 @@ from domain import decide, resources
 from domain.errors import Rejected, Unavailable
 from domain.orders import HostInventory
 from domain.resources import Host, ServerGroup
-from domain.server import Server, decode_server
+from domain.server import Server, ServerEvent, decode_server
 from domain.workflows import UNDO, WORKFLOWS
 from eventlog.envelope import Recorded
 from eventlog.follower import Follower
@@ -145,16 +146,16 @@ class Conductor:
         if decide.runs_though_stopped(server):
             self._spawn(self._stop_running(server))
 
-    def _spawn(self, work: object) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: object) -> None:
-        """The boundary of everything the conductor does on its own: a failure is logged, its deadline ends the action."""
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """The boundary of what the conductor does by itself: a failure is logged, the deadline ends the action."""
         try:
             async with self._slots:
-                await work  # type: ignore[misc]  # a coroutine made by _react
+                await work
         except Exception:
             log_.exception("conductor work failed")
 
@@ -166,16 +167,18 @@ class Conductor:
         while True:
             try:
                 outcome = await self.steps.run(step.control, server)
-                await self.commands.internal(
-                    server.id,
-                    lambda now_: decide.advance(now_, outcome, datetime.now(UTC)) if _same_step(now_, server) else [],
-                    causation_id=str(position),
-                )
+                await self._advance(server, outcome, position)
                 return
             except Unavailable:
                 if datetime.now(UTC) > operation.deadline:
                     return
                 await asyncio.sleep(RETRY_STEP_SECONDS)
+
+    async def _advance(self, server: Server, outcome: decide.StepOutcome, position: int) -> None:
+        def choose(now: Server) -> list[ServerEvent]:
+            return decide.advance(now, outcome, datetime.now(UTC)) if _same_step(now, server) else []
+
+        await self.commands.internal(server.id, choose, causation_id=str(position))
 
     async def _stop_running(self, server: Server) -> None:
         """A guest that runs though its server is stopped is shut down, as Nova's power sync does."""
@@ -184,7 +187,7 @@ class Conductor:
             now=datetime.now(UTC), request_id=request_id, user_id=SERVICE.user_id, project_id=None, is_admin=True
         )
 
-        def choose(now: Server) -> list[decide.ServerEvent]:
+        def choose(now: Server) -> list[ServerEvent]:
             return decide.accept(now, "power-sync", {}, context) if decide.runs_though_stopped(now) else []
 
         await self.commands.internal(server.id, choose, causation_id=f"server:{server.id}:{server.version}")

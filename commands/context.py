@@ -30,7 +30,7 @@ class CommandContext:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server command led to: `position` is where it stands in the log; `changed` is false when it already held."""
+    """What a command led to: `position` is where it stands in the log; `changed` is false when it already held."""
 
     request_id: str
     server_id: str

@@ -256,7 +256,7 @@ class Commands:
         if_match: int | None = None,
         visible: bool = True,
     ) -> Resource:
-        """Change fields. `check` sees the newest state, may refuse, and may add changes; it is called again after a race."""
+        """Change fields. `check` sees the newest state (again after a race), may refuse, and may add changes."""
         loaded = await self._last(kind, id)
         for _ in range(self.settings.conflict_retries):
             state = None if loaded is None else resources.decode(kind, loaded.commit.state)

@@ -1,8 +1,8 @@
 """Ports and their addresses.
 
-An address is an aggregate of its own, named by subnet and address: taking it is one conditional append, so two ports can
-never hold one, whoever asks wherever. A port takes its addresses first and is recorded after; a port id that was asked
-for before finds what it took then, so doing it twice takes nothing twice.
+An address is an aggregate of its own, named by subnet and address: taking it is one conditional append, so two ports
+can never hold one, whoever asks wherever. A port takes its addresses first and is recorded after; a port id that was
+asked for before finds what it took then, so doing it twice takes nothing twice.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def allocate_port(
     name: str = "",
     **fields: Any,
 ) -> Port:
-    """A new port with its addresses: those asked for (`{"subnet_id", "ip_address"}`, each optional), else one per subnet family."""
+    """A new port with its addresses: those asked for (`subnet_id`, `ip_address`, both optional), or one a family."""
     network = await commands.load("network", network_id)
     if not isinstance(network, Network):
         raise NotFound(f"Network {network_id} could not be found.")
@@ -120,21 +120,21 @@ def _wanted(
     for one in fixed_ips:
         address = one.get("ip_address")
         if one.get("subnet_id"):
-            subnet = by_id.get(one["subnet_id"])
-            if subnet is None:
+            found = by_id.get(one["subnet_id"])
+            if found is None:
                 raise Invalid(f"Subnet {one['subnet_id']} is not on network {network.id}.", reason="subnet")
         else:
-            subnet = next((one_ for one_ in subnets if address and _inside(address, one_)), None)
-            if subnet is None:
+            found = next((subnet for subnet in subnets if address and _inside(address, subnet)), None)
+            if found is None:
                 raise Invalid(
                     f"IP address {address} is not a valid IP for any of the subnets on the specified network.",
                     reason="InvalidIpForNetwork",
                 )
-        if address is not None and not _inside(address, subnet):
+        if address is not None and not _inside(address, found):
             raise Invalid(
                 f"IP address {address} is not a valid IP for the specified subnet.", reason="InvalidIpForSubnet"
             )
-        wanted.append((subnet, address))
+        wanted.append((found, address))
     return wanted
 
 
@@ -160,11 +160,8 @@ async def _take(
         address = pool.at(chance.randrange(len(pool)))
         if address != pool.gateway and await _claim(commands, subnet.id, address, port_id, context):
             return address
-    used = {
-        cast(Address, one).address
-        for one in await read.resources("address", where={"subnet_id": subnet.id})
-        if cast(Address, one).port_id
-    }
+    known = [cast(Address, one) for one in await read.resources("address", where={"subnet_id": subnet.id})]
+    used = {one.address for one in known if one.port_id}
     for index in range(min(len(pool), 1 << 16)):
         address = pool.at(index)
         if address in used or address == pool.gateway:

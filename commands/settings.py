@@ -1,4 +1,4 @@
-"""What the command side can be told: waits, limits and default deadlines. Everything here has a user who would set it."""
+"""What the command side can be told: waits, limits, deadlines. Everything here has a user who would set it."""
 
 from __future__ import annotations
 

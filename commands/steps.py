@@ -7,6 +7,7 @@ conductor that died in between does it again. A refusal or a missing thing becom
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Steps:
             result = await _STEPS[control](self, server)
         except Rejected as rejected:
             return StepOutcome(operation.step, False, fault=Fault(rejected.reason, rejected.text))
-        return msgspec_outcome(operation.step, result)
+        return _outcome(operation.step, result)
 
     def context(self, server: Server) -> CommandContext:
         operation = server.operation
@@ -56,7 +57,7 @@ class Steps:
         return CommandContext(actor, operation.request_id, causation_id=f"server:{server.id}:{server.version}")
 
 
-def msgspec_outcome(step: str, result: StepOutcome | dict[str, Any] | None) -> StepOutcome:
+def _outcome(step: str, result: StepOutcome | dict[str, Any] | None) -> StepOutcome:
     if isinstance(result, StepOutcome):
         return result
     return StepOutcome(step, True, patch=result or {})
@@ -304,10 +305,8 @@ def _digest(path: Path) -> tuple[int, str, str]:
 
 
 async def _drop_image(steps: Steps, image_id: str, context: CommandContext) -> None:
-    try:
+    with contextlib.suppress(NotFound):
         await steps.commands.delete("image", image_id, context)
-    except NotFound:
-        pass
     await asyncio.to_thread((steps.settings.images_dir / image_id).unlink, missing_ok=True)
 
 

@@ -1,1 +1,1 @@
-"""Pure decisions: states, the formal machine, aggregates, events, workflows, scheduling. No I/O, no clock, no randomness."""
+"""Pure decisions: the formal machine, aggregates, workflows, scheduling. No I/O, no clock, no randomness."""

@@ -1,8 +1,9 @@
 """decide(state, command) -> events, for a server: the only place where its events come from.
 
-Every function here is pure: it gets the server as it is, what is asked, and a `Context` (who, when, under which request),
-and returns the events that follow, or raises `Rejected`. A command that is already satisfied returns no events.
-Whether a command may begin is the machine's word (`domain.machine`); how it goes on is the workflow's (`domain.workflows`).
+Every function here is pure: it gets the server as it is, what is asked, and a `Context` (who, when, under which
+request), and returns the events that follow, or raises `Rejected`. A command that is already satisfied returns no
+events. Whether a command may begin is the machine's word (`domain.machine`); how it goes on is the workflow's
+(`domain.workflows`).
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
             return []  # already on its way; its deadline and the conductor see it through
     refuse(server, command, context)
     if command in INSTANT:
-        return INSTANT[command](server, params, context)
+        events: list[ServerEvent] = INSTANT[command](server, params, context)
+        return events
     check = CHECKS.get(command)
     if check is not None:
         check(server, params, context)

@@ -1,7 +1,7 @@
 """The one tree of refusals. Every API family maps it to its own error body in one place.
 
-`code` is the HTTP status that a caller deserves, `reason` a stable word for programs, `message` Nova's own sentence where Nova has
-one, `hint` what to do next in our words.
+`code` is the HTTP status that a caller deserves, `reason` a stable word for programs, `message` Nova's own sentence
+where Nova has one, `hint` what to do next in our words.
 """
 
 from __future__ import annotations

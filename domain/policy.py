@@ -1,4 +1,4 @@
-"""Who may do what: the role rules that command and API policies name. Pure; scope is decided by the caller's project."""
+"""Who may do what: the role rules that command and API policies name. Scope is the caller's project."""
 
 from __future__ import annotations
 

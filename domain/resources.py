@@ -1,8 +1,8 @@
 """The small aggregates beside the server: what they hold, and their three kinds of change.
 
-Each is created, updated and deleted by events `<kind>.<verb>.succeeded` whose data is `{"patch": {...}}`: the fields that
-changed, with their new values. The state types below are the schema; an unknown field or a wrong type is refused before
-anything is appended. A deleted resource keeps its last state with `deleted = true`.
+Each is created, updated and deleted by events `<kind>.<verb>.succeeded` whose data is `{"patch": {...}}`: the fields
+that changed, with their new values. The state types below are the schema; an unknown field or a wrong type is refused
+before anything is appended. A deleted resource keeps its last state with `deleted = true`.
 """
 
 from __future__ import annotations

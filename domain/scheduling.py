@@ -163,24 +163,24 @@ def disk_of(flavor: FlavorSnapshot) -> int:
     return flavor.disk + flavor.ephemeral + (flavor.swap + 1023) // 1024
 
 
+def _group_weight(host: HostView, demand: Demand) -> float:
+    members = demand.group_hosts.count(host.name)
+    return {"soft-affinity": members, "soft-anti-affinity": -members}.get(demand.group_policy or "", 0)
+
+
 Weigher = Callable[[HostView, Demand], float]
 
 WEIGHERS: tuple[tuple[float, Weigher], ...] = (
     (1.0, lambda host, demand: max(0.0, host.memory_mb - host.used_memory_mb)),
     (1.0, lambda host, demand: max(0.0, host.vcpus * CPU_RATIO - host.used_vcpus)),
     (1.0, lambda host, demand: max(0.0, host.disk_gb - host.used_disk_gb)),
-    (1.0, lambda host, demand: _group_weight(host, demand)),
+    (1.0, _group_weight),
     (-1_000_000.0, lambda host, demand: float(host.failed_builds)),
 )
 
 
-def _group_weight(host: HostView, demand: Demand) -> float:
-    members = demand.group_hosts.count(host.name)
-    return {"soft-affinity": members, "soft-anti-affinity": -members}.get(demand.group_policy or "", 0)
-
-
 def place(hosts: Sequence[HostView], demand: Demand) -> Placement:
-    """Choose a host. Ties go to the host with fewer servers, then to the first name, so that the choice is repeatable."""
+    """Choose a host. Ties go to the one with fewer servers, then to the first name: the choice is repeatable."""
     dropped: list[Dropped] = []
     passed: list[HostView] = []
     for host in hosts:

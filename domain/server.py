@@ -1,8 +1,8 @@
 """The server aggregate: its state, its events, and how an event changes the state.
 
-An event is a fact: its body holds the new values of the fields it changed (`patch`) and what the history shows about it
-(step, result, fault). `evolve` applies the patch and nothing else: it never refuses, never reads a clock. What may happen
-is decided in `domain.decide`, by the rules of `domain.machine`.
+An event is a fact: its body holds the new values of the fields it changed (`patch`) and what the history shows about
+it (step, result, fault). `evolve` applies the patch and nothing else: it never refuses, never reads a clock. What may
+happen is decided in `domain.decide`, by the rules of `domain.machine`.
 
 Event types are `server.<command>.<phase>`; `server.power.observed` is what a hypervisor showed on its own.
 """
@@ -195,55 +195,55 @@ class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """The fields an event changed, with their new values. A field that is not set did not change."""
 
     name: str | UnsetType = UNSET
-    description: str | None | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
     project_id: str | UnsetType = UNSET
     user_id: str | UnsetType = UNSET
     vm_state: str | UnsetType = UNSET
-    task_state: str | None | UnsetType = UNSET
+    task_state: str | UnsetType | None = UNSET
     power_state: str | UnsetType = UNSET
     created_at: datetime | UnsetType = UNSET
-    launched_at: datetime | None | UnsetType = UNSET
-    terminated_at: datetime | None | UnsetType = UNSET
+    launched_at: datetime | UnsetType | None = UNSET
+    terminated_at: datetime | UnsetType | None = UNSET
     flavor: FlavorSnapshot | UnsetType = UNSET
-    image_id: str | None | UnsetType = UNSET
+    image_id: str | UnsetType | None = UNSET
     image_properties: dict[str, str] | UnsetType = UNSET
-    key_name: str | None | UnsetType = UNSET
-    public_key: str | None | UnsetType = UNSET
-    user_data_id: str | None | UnsetType = UNSET
+    key_name: str | UnsetType | None = UNSET
+    public_key: str | UnsetType | None = UNSET
+    user_data_id: str | UnsetType | None = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
     tags: tuple[str, ...] | UnsetType = UNSET
     config_drive: bool | UnsetType = UNSET
     hostname: str | UnsetType = UNSET
-    access_ip_v4: str | None | UnsetType = UNSET
-    access_ip_v6: str | None | UnsetType = UNSET
+    access_ip_v4: str | UnsetType | None = UNSET
+    access_ip_v6: str | UnsetType | None = UNSET
     disk_config: str | UnsetType = UNSET
-    locked_by: str | None | UnsetType = UNSET
-    locked_reason: str | None | UnsetType = UNSET
-    host: str | None | UnsetType = UNSET
-    host_id: str | None | UnsetType = UNSET
+    locked_by: str | UnsetType | None = UNSET
+    locked_reason: str | UnsetType | None = UNSET
+    host: str | UnsetType | None = UNSET
+    host_id: str | UnsetType | None = UNSET
     availability_zone: str | UnsetType = UNSET
-    pinned_availability_zone: str | None | UnsetType = UNSET
+    pinned_availability_zone: str | UnsetType | None = UNSET
     instance_name: str | UnsetType = UNSET
     reservation_id: str | UnsetType = UNSET
     launch_index: int | UnsetType = UNSET
-    root_device_name: str | None | UnsetType = UNSET
+    root_device_name: str | UnsetType | None = UNSET
     progress: int | UnsetType = UNSET
-    fault: ServerFault | None | UnsetType = UNSET
-    networks_requested: tuple[NetworkRequest, ...] | None | UnsetType = UNSET
+    fault: ServerFault | UnsetType | None = UNSET
+    networks_requested: tuple[NetworkRequest, ...] | UnsetType | None = UNSET
     interfaces: tuple[Interface, ...] | UnsetType = UNSET
     security_groups: tuple[str, ...] | UnsetType = UNSET
     volumes: tuple[VolumeAttachment, ...] | UnsetType = UNSET
-    server_group: str | None | UnsetType = UNSET
+    server_group: str | UnsetType | None = UNSET
     scheduler_hints: dict[str, Any] | UnsetType = UNSET
-    forced_host: str | None | UnsetType = UNSET
-    rescue_image_id: str | None | UnsetType = UNSET
-    shelved_image_id: str | None | UnsetType = UNSET
-    shelved_at: datetime | None | UnsetType = UNSET
-    soft_deleted_at: datetime | None | UnsetType = UNSET
-    resize: ResizeRecord | None | UnsetType = UNSET
+    forced_host: str | UnsetType | None = UNSET
+    rescue_image_id: str | UnsetType | None = UNSET
+    shelved_image_id: str | UnsetType | None = UNSET
+    shelved_at: datetime | UnsetType | None = UNSET
+    soft_deleted_at: datetime | UnsetType | None = UNSET
+    resize: ResizeRecord | UnsetType | None = UNSET
     generation: int | UnsetType = UNSET
     guest_exists: bool | UnsetType = UNSET
-    operation: Operation | None | UnsetType = UNSET
+    operation: Operation | UnsetType | None = UNSET
 
 
 _PATCH_FIELDS = tuple(field.name for field in msgspec.structs.fields(ServerPatch))

@@ -1,9 +1,9 @@
 """What each accepted command does, as a list of steps; the machine says whether it may begin, this says how it goes on.
 
-A step is carried out by an agent (`order`) or by the conductor (`control`). `task_state` is shown while it runs, `event` is
-Nova's name of it in the history (consecutive steps of one event are one row there), `undo` names what takes it back
-when a later step fails. A step whose `when` is false is skipped. Steps run in order; the conductor continues from the
-log, so every step must bear being done twice.
+A step is carried out by an agent (`order`) or by the conductor (`control`). `task_state` is shown while it runs,
+`event` is Nova's name of it in the history (consecutive steps of one event are one row there), `undo` names what takes
+it back when a later step fails. A step whose `when` is false is skipped. Steps run in order; the conductor continues
+from the log, so every step must bear being done twice.
 
 `finish` gives the patch of the last event: the state that success leads to.
 """
@@ -23,6 +23,7 @@ from domain.server import FlavorSnapshot, Operation, ResizeRecord, Server
 KEEP = "(keep)"  # the task_state stays as it is
 
 Condition = Callable[[Server], bool]
+Finish = Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Undo:
 class Workflow:
     command: str
     steps: tuple[Step, ...]
-    finish: Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]
+    finish: Finish
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
@@ -80,9 +81,7 @@ UNDO: dict[str, Undo] = {
 }
 
 
-def _powered(
-    vm_state: str, power_state: str
-) -> Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]:
+def _powered(vm_state: str, power_state: str) -> Finish:
     def finish(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
         return {"vm_state": vm_state, "power_state": power_state}
 
@@ -250,7 +249,7 @@ def _single(
     command: str,
     order: OrderKind,
     event: str,
-    finish: Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]],
+    finish: Finish,
     *,
     undo: str | None = None,
 ) -> Workflow:

@@ -1,4 +1,4 @@
-"""Every workflow walks only along the machine: in success, in failure at each step, in undo, in expiry, when superseded."""
+"""Every workflow walks only along the machine: in success, in failure, in undo, in expiry, when superseded."""
 
 from __future__ import annotations
 
@@ -216,7 +216,8 @@ def test_delete_is_legal_at_every_step_of_every_workflow(command: str) -> None:
     for other, vm_state in settled_cells():
         start = server(vm_state)
         starts.append(run(start, decide.accept(start, other, PARAMS.get(other, {}), context())))
-    for state in starts:
+    for start in starts:
+        state = start
         while state.operation is not None and state.operation.command not in ("delete", "force-delete"):
             gone = finish(run(state, decide.accept(state, command, {}, context(request_id="req-2"))))
             assert gone.vm_state == "deleted"
