@@ -37,7 +37,7 @@ def build_app(services: Services) -> ASGIApp:
             Middleware(BodyLimit, services=services),
             Middleware(Authentication, services=services),
         ],
-        exception_handlers={type_: errors.handle for type_ in errors.HANDLED},
+        exception_handlers=dict.fromkeys(errors.HANDLED, errors.handle),
         lifespan=_lifespan,
     )
     app.state.services = services

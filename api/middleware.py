@@ -1,7 +1,7 @@
 """What every request passes before a handler sees it, as plain ASGI: identity of the request, size limit, caller.
 
-`RequestContext` gives each request its own id (`X-Openstack-Request-Id`; an id that the caller sent is kept beside it as
-the global one), writes one access log line, counts it, and is the boundary where an unexpected error becomes a 500.
+`RequestContext` gives each request its own id (`X-Openstack-Request-Id`; an id that the caller sent is kept beside it
+as the global one), writes one access log line, counts it, and is the boundary where an unexpected error becomes a 500.
 `BodyLimit` refuses what is larger than its path allows, declared or not. `Authentication` puts the caller of a token
 into the request's state; version documents and the operations endpoints answer without one.
 """
