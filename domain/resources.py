@@ -55,6 +55,7 @@ class Image(Resource, frozen=True, omit_defaults=True, kw_only=True):
     tags: tuple[str, ...] = ()
     properties: dict[str, str] = {}
     owner_user_id: str = ""
+    members: dict[str, str] = {}  # project and its answer (pending | accepted | rejected), when shared
 
 
 class Network(Resource, frozen=True, omit_defaults=True, kw_only=True):
