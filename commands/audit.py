@@ -1,0 +1,78 @@
+"""Proving a log: every server's stream is a legal run of the machine, and every stored state is the fold of its events.
+
+The hash chain (`eventlog.verify`) says that nothing was altered; this says that what was written made sense. Feed the
+commits in order of position; the answer to each is null or what is wrong with it. Memory grows with the number of
+aggregates, not of commits.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain import resources
+from domain.machine import BEFORE_CREATE, MACHINE
+from domain.resources import Resource, ResourceChange
+from domain.server import Server, decode_event, decode_server, evolve
+from eventlog.envelope import Commit
+
+_decode_change = msgspec.json.Decoder(ResourceChange).decode
+
+
+class MachineAudit:
+    """Runs the machine over commits. One object per log."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, Server] = {}
+        self._resources: dict[tuple[str, str], Resource] = {}
+        self.commits = 0
+        self.events = 0
+
+    def feed(self, commit: Commit) -> str | None:
+        """What is wrong with this commit, or None."""
+        self.commits += 1
+        self.events += len(commit.events)
+        try:
+            if commit.kind == "server":
+                return self._server(commit)
+            if commit.kind in resources.KINDS:
+                return self._resource(commit)
+        except (msgspec.DecodeError, ValueError) as error:
+            return f"an event or the state can not be read: {error}"
+        return None
+
+    def _server(self, commit: Commit) -> str | None:
+        state = self._servers.get(commit.id, Server(id=commit.id))
+        pair = (state.vm_state, state.task_state) if state.version else BEFORE_CREATE
+        for record in commit.events:
+            event = decode_event(record.type, record.data)
+            state = evolve(state, event, commit.meta.occurred_at)
+            before, pair = pair, (state.vm_state, state.task_state)
+            if not MACHINE.legal(record.type, before, pair):
+                return f"the machine does not allow {record.type} from {_shown(before)} to {_shown(pair)}"
+        self._servers[commit.id] = state
+        if state != decode_server(commit.state):
+            return "the stored state is not what its events lead to"
+        return None
+
+    def _resource(self, commit: Commit) -> str | None:
+        key = (commit.kind, commit.id)
+        state = self._resources.get(key)
+        first = commit.version - len(commit.events)
+        for index, record in enumerate(commit.events):
+            if not record.type.startswith(f"{commit.kind}."):
+                return f"{record.type} does not belong to a {commit.kind}"
+            change = _decode_change(record.data)
+            anew = state is not None and state.deleted and not change.patch.get("deleted", False)
+            base = None if state is None or anew else state
+            state = resources.evolve(
+                commit.kind, base, commit.id, change, commit.meta.occurred_at, version=first + index
+            )
+        assert state is not None, "a commit has at least one event"
+        self._resources[key] = state
+        if state != resources.decode(commit.kind, commit.state):
+            return "the stored state is not what its events lead to"
+        return None
+
+
+def _shown(pair: tuple[str | None, str | None]) -> str:
+    return "/".join(str(part) if part is not None else "none" for part in pair)
