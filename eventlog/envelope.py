@@ -98,8 +98,10 @@ def subject_of(kind: str, id: str, prefix: str = DEFAULT_PREFIX) -> str:
 
 
 def encode(commit: Commit) -> tuple[str, bytes]:
-    """The hash of a commit and the message to store."""
+    """The hash of a commit and the message to store, which is one line (ValueError if data or state is not)."""
     body = _encode_commit(commit)
+    if b"\n" in body:
+        raise ValueError("event data and state must be JSON without line breaks")
     digest = sha256(body).hexdigest()
     return digest, b"".join((_HEAD, digest.encode(), _MIDDLE, body, b"}"))
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from eventlog.mux import RequestMux
 
-EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+EXPECTED_LAST_OF_SUBJECT = "Nats-Expected-Last-Subject-Sequence"
 
 NO_MESSAGE_FOUND = 10037
 WRONG_LAST_SEQUENCE = 10071
@@ -76,7 +77,14 @@ class JetStreamCalls:
 
     async def publish(self, subject: str, raw: bytes, after: int) -> int | None:
         """Store a message if `after` is the subject's last position; the new position, or None if it is not."""
-        answer = await self._mux.request(subject, raw, {EXPECTED_LAST: str(after)})
+        return await self._publish(subject, raw, {EXPECTED_LAST_OF_SUBJECT: str(after)})
+
+    async def publish_at(self, subject: str, raw: bytes, position: int) -> int | None:
+        """Store a message if its position will be this one; the position, or None if it will not."""
+        return await self._publish(subject, raw, {EXPECTED_LAST: str(position - 1)})
+
+    async def _publish(self, subject: str, raw: bytes, headers: dict[str, str]) -> int | None:
+        answer = await self._mux.request(subject, raw, headers)
         _must_have_data(answer)
         ack = _decode_ack(answer.data)
         if ack.error is None:

@@ -180,6 +180,18 @@ class EventLog:
                 raise LogUnavailable(f"the log did not confirm the commit: {doubt}", ambiguous=True) from doubt
             await asyncio.sleep(SETTLE_PAUSE_SECONDS)
 
+    async def put_at(self, position: int, subject: str, raw: bytes) -> None:
+        """Store a message of an archive at the position it had, which must be the next one of the log.
+
+        Raises LogError if it is not, LogUnavailable if the log did not confirm it.
+        """
+        try:
+            stored = await self._calls.publish_at(subject, raw, position)
+        except NoAnswer as error:
+            raise LogUnavailable(f"position {position} was not confirmed: {error}", ambiguous=True) from error
+        if stored != position:
+            raise LogError(f"position {position} is taken: something else writes to this log")
+
     async def _overtaken(self, commit: Commit, subject: str, after: int) -> Recorded:
         """The commit that is where ours should have gone: ours after all, or Conflict with the newest one."""
         newest = self._decoded(await self._calls.last_from_leader(subject))
@@ -256,6 +268,9 @@ class EventLog:
 
     def decode(self, message: Message) -> Recorded:
         return envelope.decode(message.position, message.subject, message.data, message.recorded_at)
+
+    def subject_of(self, commit: Commit) -> str:
+        return envelope.subject_of(commit.kind, commit.id, self.prefix)
 
     def subject(self, kind: str | None = None) -> str:
         """The subject filter for a kind of aggregate, or for the whole log."""

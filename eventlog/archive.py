@@ -1,0 +1,174 @@
+"""The log as a file: exported, checked, restored.
+
+JSON lines. The first is a header; then one line for every position, `{"position", "subject", "recorded_at",
+"message"}`, with the message byte for byte as it is stored; the last is a trailer with the number of positions and
+the SHA-256 of all lines before it. The file is complete only with its trailer: a truncated one is refused.
+
+`restore` fills an empty log so that every commit has the position it had, or it changes nothing: the file is verified
+as a whole before the first commit is written. What a restored log can not have back is the time at which the server
+stored each message; the times in the commits are what counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from eventlog.errors import LogError
+from eventlog.log import EventLog
+from eventlog.verify import Finding, verify_chain
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+FORMAT = 1
+RESTORE_WINDOW = 256
+
+Progress = Callable[[int], object]
+T = TypeVar("T")
+
+
+class ArchiveDamaged(LogError):
+    """The file is not a whole archive. `position` is that of the first line that can not be trusted."""
+
+    def __init__(self, position: int, what: str) -> None:
+        self.position = position
+        self.what = what
+        super().__init__(f"the archive is damaged at position {position}: {what}")
+
+
+class RestoreRefused(LogError):
+    """The archive was not restored; the log is as it was."""
+
+
+class Header(msgspec.Struct, frozen=True):
+    chronova_log: int
+    stream: str
+    prefix: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    position: int
+    subject: str
+    recorded_at: datetime | None
+    message: msgspec.Raw
+
+
+class Trailer(msgspec.Struct, frozen=True):
+    count: int
+    first: int
+    last: int
+    sha256: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_header = msgspec.json.Decoder(Header).decode
+_decode_entry = msgspec.json.Decoder(Entry).decode
+_decode_trailer = msgspec.json.Decoder(Trailer).decode
+
+
+async def export(log: EventLog, file: IO[bytes], *, progress: Progress | None = None) -> Trailer:
+    """Write the whole log, up to its newest commit at the time of the call, to a file open for writing."""
+    digest = sha256()
+    count = 0
+
+    def write(line: bytes) -> None:
+        digest.update(line)
+        file.write(line)
+
+    write(_encode(Header(FORMAT, log.stream, log.prefix)) + b"\n")
+    async for batch in log.scan():
+        for one in batch:
+            subject = log.subject_of(one.commit)
+            write(_encode(Entry(one.position, subject, one.recorded_at, msgspec.Raw(one.raw))) + b"\n")
+        count += len(batch)
+        if progress is not None:
+            progress(count)
+    trailer = Trailer(count, 1 if count else 0, count, digest.hexdigest())
+    file.write(_encode(trailer) + b"\n")
+    file.flush()
+    return trailer
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """The entries of a file, as they stand. Raises ArchiveDamaged, at the latest after the last entry."""
+    digest = sha256()
+    count = 0
+    first = last = 0
+    with path.open("rb") as file:
+        line = file.readline()
+        header = _checked(_decode_header, line, 0, "there is no header")
+        if header.chronova_log != FORMAT:
+            raise ArchiveDamaged(0, f"format {header.chronova_log} is not known: use a newer chronova")
+        digest.update(line)
+        for line in file:
+            if line.startswith(b'{"count":'):
+                trailer = _checked(_decode_trailer, line, last + 1, "the trailer can not be read")
+                if trailer != Trailer(count, first, last, digest.hexdigest()):
+                    raise ArchiveDamaged(last, "the trailer does not fit the lines before it")
+                if file.readline():
+                    raise ArchiveDamaged(last + 1, "there are lines after the trailer")
+                return
+            digest.update(line)
+            entry = _checked(_decode_entry, line, last + 1, "the line can not be read")
+            count += 1
+            first = first or entry.position
+            last = entry.position
+            yield entry
+    raise ArchiveDamaged(last + 1, "the file ends without its trailer")
+
+
+def prefix_of(path: Path) -> str:
+    """The subject prefix of the log that was exported."""
+    with path.open("rb") as file:
+        return _checked(_decode_header, file.readline(), 0, "there is no header").prefix
+
+
+def verify(path: Path, public_key: Ed25519PublicKey | None = None) -> Finding | None:
+    """The first position of a file that is not as it was written, or None if all of it is."""
+    try:
+        entries = ((entry.position, entry.subject, bytes(entry.message)) for entry in read(path))
+        return verify_chain(entries, prefix=prefix_of(path), public_key=public_key)
+    except ArchiveDamaged as damage:
+        return Finding(damage.position, "*", damage.what)
+
+
+async def restore(
+    log: EventLog, path: Path, *, public_key: Ed25519PublicKey | None = None, progress: Progress | None = None
+) -> int:
+    """Fill an empty log from a file; the number of commits. Raises RestoreRefused, LogUnavailable."""
+    finding = await asyncio.to_thread(verify, path, public_key)
+    if finding is not None:
+        raise RestoreRefused(f"the archive does not verify: {finding}")
+    if await log.last_position() != 0:
+        raise RestoreRefused("the log is not empty: restore into a new data directory or stream")
+    if prefix_of(path) != log.prefix:
+        raise RestoreRefused(f"the archive is of subjects {prefix_of(path)}.>, the log of {log.prefix}.>")
+    done = 0
+    window: list[Entry] = []
+    for entry in read(path):
+        window.append(entry)
+        if len(window) == RESTORE_WINDOW:
+            done = await _write(log, window, progress)
+            window = []
+    return await _write(log, window, progress) if window else done
+
+
+async def _write(log: EventLog, window: list[Entry], progress: Progress | None) -> int:
+    await asyncio.gather(*(log.put_at(entry.position, entry.subject, bytes(entry.message)) for entry in window))
+    if progress is not None:
+        progress(window[-1].position)
+    return window[-1].position
+
+
+def _checked(decode: Callable[[bytes], T], line: bytes, position: int, what: str) -> T:
+    try:
+        return decode(line)
+    except msgspec.DecodeError as error:
+        raise ArchiveDamaged(position, what) from error

@@ -1,0 +1,142 @@
+"""Global checkpoints: a signed Merkle root over every message since the previous checkpoint.
+
+The chain of each aggregate shows that its history was not changed; a checkpoint shows that nothing was changed,
+removed, added or reordered across the whole log, not even by somebody who can compute hashes. Checkpoints are commits
+of the aggregate `checkpoint`/`global`, so they are chained themselves, and each covers the one before it.
+
+The Ed25519 key lives in `DATA/keys`: `checkpoint.key` (PEM, mode 0600) and `checkpoint.pub`. Whoever keeps a copy of
+the public key elsewhere can tell a log that was rewritten together with its key.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from eventlog import merkle
+from eventlog.envelope import Commit, Event, Meta, Recorded
+from eventlog.errors import Conflict, LogError
+from eventlog.log import EventLog
+
+KIND = "checkpoint"
+ID = "global"
+TYPE = "checkpoint.made"
+PRIVATE_KEY_FILE = "checkpoint.key"
+PUBLIC_KEY_FILE = "checkpoint.pub"
+
+
+class KeyUnusable(LogError):
+    """The key file does not hold an Ed25519 key."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The root over the messages at `first`..`last`; `previous` is the hash of the checkpoint before."""
+
+    first: int
+    last: int
+    root: str
+    previous: str
+    signature: str = ""
+
+    def signed_bytes(self) -> bytes:
+        return f"chronova checkpoint 1\n{self.first}\n{self.last}\n{self.root}\n{self.previous}\n".encode()
+
+    def signed_by(self, key: Ed25519PrivateKey) -> Checkpoint:
+        return msgspec.structs.replace(self, signature=key.sign(self.signed_bytes()).hex())
+
+    def is_signed_by(self, key: Ed25519PublicKey) -> bool:
+        try:
+            key.verify(bytes.fromhex(self.signature), self.signed_bytes())
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+def read_checkpoint(commit: Commit) -> Checkpoint:
+    """The checkpoint in a commit of this kind. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(commit.events[0].data, type=Checkpoint)
+
+
+def load_or_create_key(directory: Path) -> Ed25519PrivateKey:
+    """The signing key of a data directory, made on first use. Raises KeyUnusable."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = directory / PRIVATE_KEY_FILE
+    if not file.exists():
+        _write_new_key(file)
+    try:
+        key = load_pem_private_key(file.read_bytes(), password=None)
+    except ValueError as error:
+        raise KeyUnusable(f"{file} can not be read as a private key: restore it from a backup") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnusable(f"{file} holds another kind of key than Ed25519: restore it from a backup")
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    if not (directory / PUBLIC_KEY_FILE).exists():
+        (directory / PUBLIC_KEY_FILE).write_bytes(public)
+    return key
+
+
+def load_public_key(directory: Path) -> Ed25519PublicKey | None:
+    """The public key of a data directory; None if it never made a checkpoint. Raises KeyUnusable."""
+    file = directory / PUBLIC_KEY_FILE
+    try:
+        key = load_pem_public_key(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise KeyUnusable(f"{file} can not be read as a public key: restore it from a backup") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyUnusable(f"{file} holds another kind of key than Ed25519: restore it from a backup")
+    return key
+
+
+async def make_checkpoint(log: EventLog, key: Ed25519PrivateKey, meta: Meta) -> Recorded | None:
+    """Append a checkpoint over everything since the last one; None if there is nothing but that one.
+
+    If another process makes one at the same time, its checkpoint is returned. Raises LogUnavailable.
+    """
+    before = await log.last_from_leader(KIND, ID)
+    covered = read_checkpoint(before.commit).last if before else 0
+    head = await log.last_position()
+    if head == (before.position if before else 0):
+        return None
+    leaves = [merkle.leaf(one.raw) async for batch in log.scan(covered, upto=head) for one in batch]
+    if len(leaves) != head - covered:
+        raise LogError(f"positions {covered + 1} to {head} hold {len(leaves)} commits: run `chronova audit verify`")
+    checkpoint = Checkpoint(
+        first=covered + 1, last=head, root=merkle.root(leaves).hex(), previous=before.hash if before else ""
+    ).signed_by(key)
+    event = Event(TYPE, 1, msgspec.Raw(msgspec.json.encode(checkpoint)))
+    state = msgspec.json.encode({"last": head})
+    try:
+        return await log.append(KIND, ID, expected=before, events=[event], state=state, meta=meta)
+    except Conflict as conflict:
+        return conflict.current
+
+
+def _write_new_key(file: Path) -> None:
+    private = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(private)
+        handle.flush()
+        os.fsync(descriptor)
+    try:
+        # A link appears whole, and only if there is none: processes that start together end up with one key.
+        os.link(temporary, file)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
