@@ -73,10 +73,11 @@ def always(*, launched: bool = False, lock_checked: bool = False, host: Literal[
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A task_state on the way, and the vm_state that is set with it (UNCHANGED: none)."""
+    """A task_state on the way, the vm_state set with it (UNCHANGED: none), and the vm_state it needs (null: any)."""
 
     task_state: str
     vm_state: str = UNCHANGED
+    only_from: str | None = None
 
 
 def walks(*stages: str | Stage) -> tuple[Stage, ...]:

@@ -37,7 +37,10 @@ RULES = (
         "Unshelve",
         guard=settled("shelved", "shelved_offloaded"),
         accept_task_state="unshelving",
-        stages=walks("powering-on", "spawning"),
+        stages=walks(
+            Stage("powering-on", only_from="shelved"),
+            Stage("spawning", only_from="shelved_offloaded"),
+        ),
         outcomes=ends("active", failed={UNCHANGED, "error"}),
         action="unshelve",
         events=("compute_start_instance", "get_image_info", "schedule_instances", "compute_unshelve_instance"),

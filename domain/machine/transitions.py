@@ -64,7 +64,8 @@ def occupied(rule: CommandRule) -> tuple[Occupied, ...]:
     for stage in rule.stages:
         if stage.vm_state != UNCHANGED:
             vm_states = frozenset((stage.vm_state,))
-        stages.append(Occupied(vm_states, frozenset((stage.task_state,))))
+        here = vm_states if stage.only_from is None else frozenset((stage.only_from,))
+        stages.append(Occupied(here, frozenset((stage.task_state,))))
     return tuple(stages)
 
 
@@ -93,12 +94,15 @@ def transitions(rule: CommandRule) -> Iterator[Transition]:
 
 
 def _steps(rule: CommandRule, stages: tuple[Occupied, ...]) -> Iterator[Transition]:
+    """Step events: stay, go on to any later stage, or (with `retries`) back to the first."""
     targets = [(UNCHANGED, rule.accept_task_state), *((stage.vm_state, stage.task_state) for stage in rule.stages)]
     for phase in _STEPS:
         for number, (vm_state, task_state) in enumerate(targets):
             back_to_first = rule.retries and number == 0
             for here in stages if back_to_first else stages[: number + 1]:
-                yield Transition(rule.event(phase), here.vm_states, here.task_states, vm_state, task_state)
+                before = here.vm_states if vm_state != UNCHANGED else here.vm_states & stages[number].vm_states
+                if before:
+                    yield Transition(rule.event(phase), before, here.task_states, vm_state, task_state)
 
 
 def observe(vm_state: str, task_state: str | None, power_state: str) -> str:

@@ -30,14 +30,25 @@ def command(rule: CommandRule) -> str:
     """A stateDiagram-v2 of one command: its task_states in order, and what each outcome leaves."""
     names = rule.task_states
     lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {identifier(names[0])}: accepted"]
-    for before, after in pairwise(names):
-        lines.append(f"    {identifier(before)} --> {identifier(after)}")
+    ways = _ways(rule)
+    for label, way in ways:
+        lines += [f"    {identifier(before)} --> {identifier(after)}{label}" for before, after in pairwise(way)]
     if rule.retries:
         lines.append(f"    {identifier(names[-1])} --> {identifier(names[0])}: next host")
     for stage in rule.stages:
         if stage.vm_state != UNCHANGED:
-            lines.append(f"    {identifier(stage.task_state)}: {stage.task_state} (vm_state {stage.vm_state})")
+            lines.append(f"    {identifier(stage.task_state)}: {stage.task_state}, vm_state {stage.vm_state}")
+        elif stage.task_state != identifier(stage.task_state):
+            lines.append(f"    {identifier(stage.task_state)}: {stage.task_state}")
     for phase, states in rule.outcomes.items():
-        lines.append(f"    {identifier(names[-1])} --> {phase}")
+        lines += [f"    {identifier(way[-1])} --> {phase}" for _, way in ways]
         lines.append(f"    {phase}: {phase}, vm_state {' or '.join(sorted(states))}")
     return "\n".join(lines) + "\n"
+
+
+def _ways(rule: CommandRule) -> list[tuple[str, tuple[str, ...]]]:
+    """The walks through a command, with the label of their edges: one, or one per vm_state that a stage needs."""
+    needed = [stage for stage in rule.stages if stage.only_from is not None]
+    if not needed:
+        return [("", rule.task_states)]
+    return [(f": from {stage.only_from}", (rule.task_states[0], stage.task_state)) for stage in needed]

@@ -35,7 +35,7 @@ def matrix(machine: Machine) -> str:
     parts += ["\n## What the control plane does by itself\n\n", *_rules(internal), _OBSERVED]
     parts += ["\n## Task states\n\n", *_tasks(rules)]
     parts += ["\n## Status shown\n\n", *_statuses()]
-    parts += ["\n## Commands step by step\n", *_diagrams(rules)]
+    parts += [_STEP_BY_STEP, *_diagrams(rules)]
     return "".join(parts)
 
 
@@ -43,6 +43,14 @@ _OBSERVED = """
 A power state that a host shows on its own (`server.power.observed`) changes vm_state only when no task is in progress:
 active or paused with a guest that is shut down or crashed becomes stopped. A stopped server whose guest runs is stopped
 again by `power-sync`.
+"""
+
+
+_STEP_BY_STEP = """
+## Commands step by step
+
+Only commands with more than one task_state. A command may skip stages, and each outcome may come at any stage; it is
+drawn from the last.
 """
 
 
@@ -118,8 +126,7 @@ def _described(rule: CommandRule) -> Iterator[str]:
         return
     yield "none" if rule.accept_task_state is None else rule.accept_task_state
     yield " → ".join(
-        stage.task_state if stage.vm_state == UNCHANGED else f"{stage.vm_state}/{stage.task_state}"
-        for stage in rule.stages
+        f"{stage.only_from or stage.vm_state}/{stage.task_state}".removeprefix(f"{UNCHANGED}/") for stage in rule.stages
     )
     for phase in ("succeeded", "failed", "reverted"):
         yield " or ".join(sorted(_outcome(rule, phase)))
