@@ -1,0 +1,135 @@
+"""Actions on a server's disk: rebuild, rescue, images, backups, shelving."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from api.compute import passwords
+from api.compute.action import Action
+from api.compute.call import Call, Reply, empty, reply
+from api.compute.carry_out import carry_out
+from api.compute.keys import public_key_of
+from api.compute.lookups import full_view, image_of, server_of
+from api.compute.policy import enforce
+from api.compute.servers_view import links, rebuilt, view_of
+from domain.errors import Invalid
+from domain.resources import Image
+from domain.server import Server
+
+_TEXT_FIELDS = {"name": "name", "description": "description", "hostname": "hostname"}
+_ADDRESSES = {"accessIPv4": "access_ip_v4", "accessIPv6": "access_ip_v6"}
+
+
+def image_spec(image: Image) -> dict[str, Any]:
+    return {"id": image.id, "properties": dict(image.properties)}
+
+
+async def _rebuild(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
+    server = await server_of(call, server_id, "os_compute_api:servers:rebuild")
+    image = await image_of(call, value["imageRef"])
+    if image is None:
+        raise Invalid("Cannot find image for rebuild", hint=f"There is no image {value['imageRef']}.")
+    must_fit(image, server)
+    params: dict[str, Any] = {"image": image_spec(image)}
+    params |= {ours: value[theirs] for theirs, ours in (_TEXT_FIELDS | _ADDRESSES).items() if theirs in value}
+    if "metadata" in value:
+        params["metadata"] = value["metadata"]
+    if "OS-DCF:diskConfig" in value:
+        params["disk_config"] = value["OS-DCF:diskConfig"]
+    if "key_name" in value:
+        params["key_name"] = value["key_name"]
+        params["public_key"] = None
+        if value["key_name"] is not None:
+            params["public_key"] = await public_key_of(call, value["key_name"], server.user_id)
+    if "user_data" in value:
+        params["user_data"] = value["user_data"]
+    password = value.get("adminPass") or passwords.generate()
+    params["admin_password"] = password
+    answer = await carry_out(call, "rebuild", server_id, params)
+    view = await full_view(call, [answer.server])
+    shown = rebuilt(view, answer.server, password)
+    return reply({"server": shown}, 202, location=links(view, "servers", server_id)[0]["href"])
+
+
+def must_fit(image: Image, server: Server) -> None:
+    """Raise `Invalid` when the image is not usable, or needs more than the server's flavor has."""
+    if image.status != "active":
+        raise Invalid(f"Image {image.id} is not active.")
+    flavor = server.flavor
+    if flavor is None:
+        return
+    if image.min_ram > flavor.ram:
+        raise Invalid("Flavor's memory is too small for requested image.")
+    if flavor.disk and image.min_disk > flavor.disk:
+        raise Invalid(
+            "The flavor's disk is too small for the requested image.",
+            hint=f"The image needs {image.min_disk} GB and the flavor has {flavor.disk} GB.",
+        )
+
+
+async def _rescue(call: Call, server_id: str, value: dict[str, Any] | None) -> Reply:
+    wanted = value or {}
+    password = wanted.get("adminPass") or passwords.generate()
+    server = await server_of(call, server_id, "os_compute_api:os-rescue")
+    image_id = wanted.get("rescue_image_ref") or server.image_id
+    image = await image_of(call, image_id) if image_id else None
+    if wanted.get("rescue_image_ref") and image is None:
+        raise Invalid(f"Image {image_id} could not be found.")
+    spec = image_spec(image) if image is not None else {"id": image_id, "properties": {}}
+    await carry_out(call, "rescue", server_id, {"image": spec, "admin_password": password})
+    return reply({"adminPass": password})
+
+
+async def _create_image(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
+    image_id = str(uuid4())
+    params = {"name": value["name"], "image_id": image_id, "metadata": value.get("metadata", {}), "properties": {}}
+    await carry_out(call, "create-image", server_id, params)
+    return _image_answer(call, image_id)
+
+
+async def _create_backup(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
+    image_id = str(uuid4())
+    params = {
+        "name": value["name"],
+        "image_id": image_id,
+        "backup_type": value["backup_type"],
+        "rotation": int(value["rotation"]),
+        "metadata": value.get("metadata", {}),
+        "properties": {},
+    }
+    await carry_out(call, "create-backup", server_id, params)
+    return _image_answer(call, image_id)
+
+
+def _image_answer(call: Call, image_id: str) -> Reply:
+    if call.version >= 45:
+        return reply({"image_id": image_id}, 202)
+    view = view_of(call)
+    return empty(202, location=links(view, "images", image_id)[1]["href"])
+
+
+async def _shelve(call: Call, server_id: str, value: Any) -> Reply:
+    await carry_out(call, "shelve", server_id, {"image_id": str(uuid4())})
+    return empty(202)
+
+
+async def _unshelve(call: Call, server_id: str, value: Any) -> Reply:
+    params: dict[str, Any] = {}
+    if call.version >= 77 and isinstance(value, dict):
+        params = {key: value[key] for key in ("availability_zone", "host") if key in value}
+        if "host" in params:
+            server = await server_of(call, server_id)
+            enforce(call, "os_compute_api:os-shelve:unshelve_to_host", server.project_id)
+    await carry_out(call, "unshelve", server_id, params)
+    return empty(202)
+
+
+ACTIONS: dict[str, Action] = {
+    "rebuild": Action(_rebuild),
+    "rescue": Action(_rescue),
+    "createImage": Action(_create_image),
+    "createBackup": Action(_create_backup),
+    "shelve": Action(_shelve),
+    "unshelve": Action(_unshelve),
+}

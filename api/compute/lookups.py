@@ -1,0 +1,89 @@
+"""Finding what a path or body names, with Nova's refusals where it does not exist or is not the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+from api.compute import faults
+from api.compute.call import Call
+from api.compute.policy import enforce
+from api.compute.servers_view import View, view_of
+from domain.errors import Invalid, NotFound
+from domain.resources import Blob, Flavor, Host, Image, Resource
+from domain.server import Server
+
+
+async def server_of(call: Call, server_id: str, rule: str | None = None, *, deleted: bool = False) -> Server:
+    """The server, if the caller may see it; another project's does not exist. Then `rule` has to allow the rest."""
+    server = await call.services.read.server(server_id)
+    if (
+        server is None
+        or (server.deleted and not deleted)
+        or not (call.is_admin or server.project_id == call.project_id)
+    ):
+        raise faults.no_such_server(server_id)
+    if rule is not None:
+        enforce(call, rule, server.project_id)
+    return server
+
+
+async def full_view(call: Call, servers: Iterable[Server]) -> View:
+    """A view with everything that these servers need: host statuses and user data, for administrators only."""
+    if not call.is_admin:
+        return view_of(call)
+    statuses = await host_statuses(call) if call.version >= 16 else {}
+    texts: dict[str, str] = {}
+    if call.version >= 3:
+        for blob_id in {server.user_data_id for server in servers if server.user_data_id}:
+            blob = await call.services.read.resource("blob", blob_id)
+            if blob is not None:
+                texts[blob_id] = cast("Blob", blob).text
+    return view_of(call, statuses, texts)
+
+
+async def host_statuses(call: Call) -> dict[str, str]:
+    """Host name to UP, DOWN or MAINTENANCE, as servers show it."""
+    return {row.host.name: host_status(row.host) for row in await call.services.read.hosts()}
+
+
+def host_status(host: Host) -> str:
+    if host.forced_down or not host.up:
+        return "DOWN"
+    return "MAINTENANCE" if host.disabled else "UP"
+
+
+async def flavor_of(call: Call, flavor_id: str, *, message: str | None = None) -> Flavor:
+    """A flavor that the caller may use, by the id users know."""
+    for one in await call.services.read.resources("flavor", where={"flavor_id": str(flavor_id)}):
+        flavor = cast("Flavor", one)
+        if flavor.is_public or call.is_admin or call.project_id in flavor.access:
+            return flavor
+    raise NotFound(message or f"Flavor {flavor_id} could not be found.")
+
+
+async def image_of(call: Call, image_id: str) -> Image | None:
+    """An image that the caller may use."""
+    image = cast("Image | None", await call.services.read.resource("image", image_id))
+    if image is None or image.deleted:
+        return None
+    seen = image.visibility in {"public", "community", "shared"} or image.project_id == call.project_id
+    return image if seen or call.is_admin else None
+
+
+async def named(call: Call, kind: str, name_or_id: str, project_id: str | None) -> Resource | None:
+    """A resource of a project by id, else by name."""
+    found = await call.services.read.resource(kind, name_or_id)
+    if found is not None and not found.deleted and (call.is_admin or found.project_id in {project_id, None}):
+        return found
+    return await call.services.read.resource_by_name(kind, name_or_id, project_id)
+
+
+def integer(call: Call, name: str, default: int | None = None) -> int | None:
+    """A whole number from the query."""
+    text = call.argument(name)
+    if text is None or text == "":
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise Invalid(f"{name} param must be an integer")
+    return int(text)
