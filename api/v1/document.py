@@ -1,0 +1,62 @@
+"""A server as /v1 shows it: the state as it is in the log, without secrets, with what can be done now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from api.v1.scope import redacted
+from domain.decide import Context, refuse
+from domain.errors import Rejected
+from domain.machine import MACHINE
+from domain.policy import allowed
+from domain.server import Server
+from domain.states import status
+
+if TYPE_CHECKING:
+    from api.auth import Caller
+    from api.services import Services
+
+
+def document(server: Server, caller: Caller) -> dict[str, Any]:
+    """Every field of the server, with its defaults, and `status`."""
+    fields = {field.name: getattr(server, field.name) for field in msgspec.structs.fields(server)}
+    plain: dict[str, Any] = msgspec.to_builtins(fields)
+    shown: dict[str, Any] = redacted(plain, operator=caller.is_admin)
+    return {"status": status(server.vm_state, server.task_state), "locked": server.locked} | shown
+
+
+def permitted(command: str, server: Server, caller: Caller) -> bool:
+    """Whether the caller's roles allow the command at all, in whatever state."""
+    rule = MACHINE.rule(command)
+    if rule.internal or rule.creates or not rule.exists:
+        return False
+    return allowed(rule.policy, caller.actor.roles, caller.actor.project_id, server.project_id)
+
+
+def refusal(services: Services, command: str, server: Server, caller: Caller) -> Rejected | None:
+    """Why the command would be refused in the server's state now; None when it is legal."""
+    context = Context(
+        now=datetime.now(UTC),
+        request_id="",
+        user_id=caller.user_id,
+        project_id=caller.project_id,
+        is_admin=caller.is_admin,
+        host_up=server.host is None or services.commands.hosts.is_up(server.host),
+    )
+    try:
+        refuse(server, command, context)
+    except Rejected as rejected:
+        return rejected
+    return None
+
+
+def legal_now(services: Services, server: Server, caller: Caller) -> list[str]:
+    """The commands that this caller could give this server at this moment."""
+    return [
+        command
+        for command in MACHINE.commands
+        if permitted(command, server, caller) and refusal(services, command, server, caller) is None
+    ]

@@ -1,0 +1,83 @@
+"""GET /v1/events: events of the log, oldest first, with filters and pages.
+
+The read model finds them; their data are read from the log itself. A page tells where the next one starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http import Json, caller, services
+from api.v1.cloudevents import cloud_event
+from api.v1.filters import event_filter
+from api.v1.scope import whole_number
+from commands.context import SERVICE
+from domain.errors import Invalid
+from eventlog.envelope import Recorded
+from projections.facts import event_id
+from projections.queries import EventQuery
+from projections.schema import EVENTS_PER_COMMIT
+
+if TYPE_CHECKING:
+    from api.services import Services
+
+MAX_PAGE = 500
+
+
+async def listing(request: Request) -> Response:
+    """List events as CloudEvents
+
+    Filters: `server`, `kind`, `type` (a trailing `*` matches any rest), `actor`, `request`, `since`, `until`; `after`
+    (a position or an event's id) and `limit` page through, oldest first unless `order=desc`.
+    """
+    at, who = services(request), caller(request)
+    wanted = event_filter(request)
+    limit = whole_number(request, "limit", 100, most=MAX_PAGE)
+    rows = await at.read.events(
+        EventQuery(
+            project_id=None if who.is_admin else who.project_id or "",
+            kind=wanted.kind,
+            aggregate_id=wanted.server_id,
+            types=(wanted.type,) if wanted.type else (),
+            user_id=await _user_id(at, wanted.actor),
+            request_id=wanted.request_id,
+            since=wanted.since,
+            until=wanted.until,
+            after_id=_after(request.query_params.get("after")),
+            newest_first=request.query_params.get("order", "asc") == "desc",
+            limit=limit,
+        )
+    )
+    positions = list(dict.fromkeys(row.position for row in rows))
+    commits: dict[int, Recorded | None] = dict(
+        zip(positions, await asyncio.gather(*map(at.log.at, positions)), strict=True)
+    )
+    shown = [cloud_event(commit, row.index, who) for row in rows if (commit := commits[row.position]) is not None]
+    body: dict[str, Any] = {"events": shown, "position": at.read.position}
+    if rows and len(rows) >= limit:
+        body["next_after"] = f"{rows[-1].position}.{rows[-1].index}"
+    return Json(body, headers={"X-Log-Position": str(at.read.position)})
+
+
+def _after(text: str | None) -> int | None:
+    """`12` is everything after position 12, `12.0` everything after its first event."""
+    if text is None:
+        return None
+    position, _, index = text.partition(".")
+    if not (position.isascii() and position.isdigit() and len(position) < 16) or (index and not index.isdigit()):
+        raise Invalid(f"after={text!r} is no position", hint="Use the position or the id of an event.")
+    return event_id(int(position), min(int(index), EVENTS_PER_COMMIT - 1) if index else EVENTS_PER_COMMIT - 1)
+
+
+async def _user_id(at: Services, actor: str | None) -> str | None:
+    """An actor is given by id or by name."""
+    if actor is None:
+        return None
+    if actor == SERVICE.user_name:
+        return SERVICE.user_id
+    named = await at.read.resource_by_name("user", actor)
+    return named.id if named is not None else actor

@@ -1,0 +1,181 @@
+"""Why a server is as it is, in plain words, with the evidence and the next thing to do. Pure.
+
+Looks, in this order, at what is stuck, what failed, what is in progress and what was refused last. Every answer names
+commands that are legal now, so that nobody is sent to a door that is shut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain.errors import Rejected
+from domain.machine import MACHINE
+from domain.server import Server
+from domain.states import status
+from projections.rows import ActionRow, RejectionRow, StepRow
+
+NEXT_AFTER = {
+    "no_valid_host": "Free capacity or add a host, or choose a smaller flavor or another zone; then create it again.",
+    "deadline": "Look whether the host answers (GET /v1/hosts). What was in progress was ended; it can be tried again.",
+    "unsupported": "The host's driver cannot do this. Use a host with another driver.",
+    "cancelled": "Another command took its place; look at that one.",
+    "reset_state": "An administrator set this state. Set it back with reset-state when the server is well.",
+}
+WAYS_OUT = ("rebuild", "reboot-hard", "stop", "start", "reset-state", "delete")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A table: why each host was not taken (`need` and `have` per filter), or its weight when it could have been."""
+
+    chosen: str | None
+    summary: str
+    rows: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """`kind`: stuck, failed, in_progress, refused or well. `advice`: sentences; `commands`: legal now."""
+
+    kind: str
+    summary: str
+    detail: str = ""
+    action: ActionRow | None = None
+    step: StepRow | None = None
+    evidence: Evidence | None = None
+    advice: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    refused: tuple[RejectionRow, ...] = field(default=())
+
+
+def reasons(
+    server: Server, actions: Sequence[ActionRow], rejections: Sequence[RejectionRow], legal: Sequence[str]
+) -> Reasons:
+    """`actions` newest first, with steps; `rejections` newest first; `legal` what the reader could do now."""
+    failed = next((one for one in actions if one.result == "Error" and one.outcome != "cancelled"), None)
+    refused = tuple(rejections[:5])
+    ways = tuple(command for command in WAYS_OUT if command in legal)
+    operation = server.operation
+    if operation is not None and operation.stuck:
+        action = next((one for one in actions if one.request_id == operation.request_id), None)
+        return Reasons(
+            "stuck",
+            f"{_title(operation.command)} failed, and taking back its step {operation.step} failed too.",
+            detail=operation.fault.message if operation.fault else "",
+            action=action,
+            step=_wrong_step(action),
+            advice=("An operator decides: chronova stuck list, then retry, skip or abandon.",),
+            commands=ways,
+            refused=refused,
+        )
+    if server.fault is not None and (server.vm_state == "error" or (failed is not None and failed is actions[0])):
+        return _failed(server, failed, ways, refused)
+    if operation is not None:
+        waits = {"agent": f"host {server.host}", "operator": "an operator"}.get(operation.awaits, "the control plane")
+        return Reasons(
+            "in_progress",
+            f"{_title(operation.command)} is in progress: step {operation.step or 'starting'}, waiting for {waits}.",
+            action=next((one for one in actions if one.request_id == operation.request_id), None),
+            advice=(f"It ends by itself, at the latest at {operation.deadline:%H:%M:%S} UTC.",),
+            commands=ways,
+            refused=refused,
+        )
+    if refused:
+        last = refused[0]
+        advice = (last.hint,) if last.hint else ()
+        return Reasons(
+            "refused",
+            f"{_title(last.command)} was refused: {last.message}",
+            advice=advice,
+            commands=tuple(legal),
+            refused=refused,
+        )
+    return Reasons(
+        "well", f"Nothing is wrong: the server is {status(server.vm_state, server.task_state)}.", commands=ways
+    )
+
+
+def _failed(
+    server: Server, failed: ActionRow | None, ways: tuple[str, ...], refused: tuple[RejectionRow, ...]
+) -> Reasons:
+    fault = server.fault
+    assert fault is not None
+    step = _wrong_step(failed)
+    where = f" at step {step.step}" if step is not None else ""
+    on = f" on {step.host}" if step is not None and step.host else ""
+    what = _title(failed.command) if failed is not None else "The last command"
+    code = (failed.fault.code if failed is not None and failed.fault else "") or fault.reason
+    advice = [NEXT_AFTER[code]] if code in NEXT_AFTER else []
+    if failed is not None and any(one.undo for one in failed.steps):
+        advice.append("What was done before the failure was taken back.")
+    return Reasons(
+        "failed",
+        f"{what} failed{where}{on}: {fault.message}",
+        detail=fault.details,
+        action=failed,
+        step=step,
+        evidence=evidence(failed),
+        advice=tuple(advice),
+        commands=ways,
+        refused=refused,
+    )
+
+
+def _title(command: str) -> str:
+    return MACHINE.rule(command).title if command in MACHINE.commands else command
+
+
+def _wrong_step(action: ActionRow | None) -> StepRow | None:
+    """The step that failed first: those after it only took things back."""
+    if action is None:
+        return None
+    return next((step for step in action.steps if step.result == "Error"), None)
+
+
+def evidence(action: ActionRow | None) -> Evidence | None:
+    """What the scheduler saw in the last attempt of an action to find a host; None if it did not look for one."""
+    if action is None:
+        return None
+    for step in reversed(action.steps):
+        placement = step.details.get("placement")
+        if isinstance(placement, dict):
+            dropped = tuple(
+                {"host": one["host"], "filter": one["filter"], "need": one["need"], "have": one["have"], "weight": None}
+                for one in placement.get("dropped", ())
+            )
+            weighed = tuple(
+                {"host": host, "filter": None, "need": None, "have": None, "weight": weight}
+                for host, weight in placement.get("weights", {}).items()
+            )
+            chosen = placement.get("host")
+            summary = f"Chosen: {chosen}" if chosen else _counted(dropped)
+            return Evidence(chosen, summary, weighed + dropped)
+    return None
+
+
+def _counted(dropped: Sequence[dict[str, Any]]) -> str:
+    if not dropped:
+        return "No host is registered."
+    counts: dict[str, int] = {}
+    for one in dropped:
+        counts[one["filter"]] = counts.get(one["filter"], 0) + 1
+    told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+    return f"Every host was dropped ({told})."
+
+
+def why_refused(command: str, refusal: Rejected | None, permitted: bool) -> dict[str, Any]:
+    """Whether a command could be given now, and if not, why."""
+    if not permitted:
+        needed = MACHINE.rule(command).policy.replace("_", " ").lower()
+        return {"command": command, "legal": False, "reason": "forbidden", "message": f"It needs {needed}.", "hint": ""}
+    if refusal is None:
+        return {"command": command, "legal": True, "reason": None, "message": "", "hint": ""}
+    return {
+        "command": command,
+        "legal": False,
+        "reason": refusal.reason,
+        "message": refusal.message,
+        "hint": refusal.hint,
+    }

@@ -1,0 +1,137 @@
+"""Servers, now and at any past moment.
+
+An answer about now comes from the read model and says how far it is (`X-Log-Position`); an answer about a past moment
+is the state that the commit of that moment carries. `ETag` is the server's version: send it as `If-Match` with a
+command.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http import Json, caller, services
+from api.v1.document import document, legal_now
+from api.v1.moments import commit_at, parse, state_of
+from api.v1.scope import PAGE_LIMIT, visible_server, whole_number
+from domain.errors import Invalid
+from domain.server import Server
+from domain.states import status, statuses_to_states
+from projections.query import InvalidQuery, MarkerNotFound, ServerQuery, StatePair
+
+
+async def index(request: Request) -> Response:
+    """What this API offers"""
+    return Json(
+        {
+            "name": "chronova",
+            "commands": "/v1/commands",
+            "servers": "/v1/servers",
+            "events": "/v1/events",
+            "stream": "/v1/events/stream",
+            "machine": "/v1/machine",
+            "hosts": "/v1/hosts",
+            "audit": "/v1/audit/checkpoint",
+            "viewer": "/ui/",
+        }
+    )
+
+
+async def listing(request: Request) -> Response:
+    """List servers
+
+    Filters: `name` (regular expression), `status`, `host`; `limit` and `marker` page through, newest first.
+    """
+    query = request.query_params
+    at = services(request).read
+    limit = whole_number(request, "limit", 100, most=PAGE_LIMIT)
+    try:
+        found = await at.servers(fleet_query(dict(query), project_of(request), limit=limit))
+    except MarkerNotFound as error:
+        raise Invalid(f"marker {query.get('marker')} is no server", hint="Use the id of the last one shown.") from error
+    except InvalidQuery as error:
+        raise Invalid(str(error)) from error
+    servers = [summary(server) for server in found]
+    body: dict[str, Any] = {"servers": servers, "position": at.position}
+    if found and len(found) == limit:
+        body["next_marker"] = found[-1].id
+    return Json(body, headers={"X-Log-Position": str(at.position)})
+
+
+def project_of(request: Request) -> str | None:
+    """The project to list: an administrator may ask for all (`all_projects=true`), everybody else has its own."""
+    who = caller(request)
+    if who.is_admin and request.query_params.get("all_projects", "true").lower() in ("true", "1", "yes"):
+        return None
+    return who.project_id or ""
+
+
+def fleet_query(query: dict[str, str], project_id: str | None, *, limit: int) -> ServerQuery:
+    """The filters of a list of servers, from the query of an address."""
+    states: tuple[StatePair, ...] | None = None
+    if wanted := query.get("status", "").upper():
+        states = tuple((vm, None if tasks is None else tuple(tasks)) for vm, tasks in statuses_to_states(wanted))
+        if not states:
+            raise Invalid(f"status {wanted!r} is none that a server can have", hint="GET /v1/machine lists the states.")
+    return ServerQuery(
+        project_id=project_id,
+        states=states,
+        name_regex=query.get("name") or None,
+        host=query.get("host") or None,
+        deleted=None if query.get("deleted", "").lower() in ("true", "1", "yes") or wanted == "DELETED" else False,
+        limit=limit,
+        marker=query.get("marker") or None,
+    )
+
+
+def summary(server: Server) -> dict[str, Any]:
+    operation = server.operation
+    return {
+        "id": server.id,
+        "name": server.name,
+        "status": status(server.vm_state, server.task_state),
+        "vm_state": server.vm_state,
+        "task_state": server.task_state,
+        "power_state": server.power_state,
+        "host": server.host,
+        "project_id": server.project_id,
+        "version": server.version,
+        "created_at": server.created_at,
+        "updated_at": server.updated_at,
+        "operation": None if operation is None else {"command": operation.command, "step": operation.step},
+    }
+
+
+async def one(request: Request) -> Response:
+    """Show a server
+
+    `as_of` (a position or a time) shows it as it was then; the commands legal now are shown for now only.
+    """
+    at = services(request)
+    server = await visible_server(request)
+    who = caller(request)
+    moment = request.query_params.get("as_of")
+    if moment is not None:
+        recorded = await commit_at(at, server.id, parse(moment))
+        then = state_of(recorded)
+        meta = recorded.commit.meta
+        then_body = {
+            "server": document(then, who),
+            "as_of": {
+                "position": recorded.position,
+                "at": meta.occurred_at,
+                "by": meta.actor,
+                "request_id": meta.request_id,
+                "events": [event.type for event in recorded.commit.events],
+                "newest": then.version == server.version,
+            },
+        }
+        return Json(then_body, headers={"ETag": f'"{then.version}"'})
+    body: dict[str, Any] = {
+        "server": document(server, who),
+        "commands": legal_now(at, server, who),
+        "position": at.read.position,
+    }
+    return Json(body, headers={"ETag": f'"{server.version}"', "X-Log-Position": str(at.read.position)})
