@@ -1,0 +1,247 @@
+"""The embedded server: where it is found, how it lives and dies, and what an agent may do on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import ConsumerConfig, RetentionPolicy
+
+from eventlog.log import EventLog
+from eventlog.nats_server import (
+    EmbeddedNats,
+    NatsServerFailed,
+    NatsServerMissing,
+    NatsUser,
+    agent_user,
+    find_nats_server,
+)
+from tests.eventlog_samples import append, new_id
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def fake_server(directory: Path, version: str) -> Path:
+    directory.mkdir()
+    program = directory / "nats-server"
+    program.write_text(f"#!/bin/sh\necho nats-server: v{version}\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_the_server_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named, on_path, extra = (fake_server(tmp_path / name, "2.10.1") for name in ("named", "path", "extra"))
+    monkeypatch.setenv("PATH", f"{on_path.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("NATS_SERVER", str(named))
+    assert find_nats_server([extra.parent]) == named
+    monkeypatch.delenv("NATS_SERVER")
+    assert find_nats_server([extra.parent]) == on_path
+    fake_server(tmp_path / "old", "2.9.10")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'old'}:/usr/bin:/bin")
+    assert find_nats_server([extra.parent]) == extra
+
+
+def test_without_a_new_enough_server_the_message_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_server(tmp_path / "old", "2.9.10")
+    monkeypatch.setattr("eventlog.nats_server.PROJECT", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NATS_SERVER", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'old'}:/usr/bin:/bin")
+    with pytest.raises(NatsServerMissing, match=r"is version 2\.9\.10\): run `tools/get-nats-server\.sh"):
+        find_nats_server()
+
+
+def test_a_server_keeps_its_port_its_secrets_and_its_place(tmp_path: Path) -> None:
+    with EmbeddedNats.start(tmp_path, sync_interval=None, auth=[NatsUser("control", "secret")]) as server:
+        port = server.port
+        config = tmp_path / "nats" / "nats-server.conf"
+        assert config.stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "nats").stat().st_mode & 0o777 == 0o700
+        assert server.url.startswith("nats://127.0.0.1:")
+        assert server.poll() is None
+        with pytest.raises(NatsServerFailed, match="running already"):
+            server.restart()
+    assert server.poll() is not None
+    with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
+        assert server.port == port
+    with socket.create_server(("127.0.0.1", port)), EmbeddedNats.start(tmp_path, sync_interval=None) as server:
+        assert server.port != port
+
+
+def test_a_server_that_can_not_start_says_why(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(NatsServerFailed, match="address already in use"),
+    ):
+        EmbeddedNats.start(tmp_path, port=taken.getsockname()[1])
+
+
+async def test_the_log_is_the_same_with_and_without_users(tmp_path: Path) -> None:
+    with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
+        log = await EventLog.open(server.url)
+        await append(log, new_id(), None)
+        await log.close()
+    with EmbeddedNats.start(tmp_path, sync_interval=None, auth=[NatsUser("control", "secret")]) as server:
+        log = await EventLog.open(server.url, user="control", password="secret")
+        assert await log.last_position() == 1
+        await log.close()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_dies_with_its_parent(tmp_path: Path, sig: signal.Signals) -> None:
+    program = (
+        "import sys, time; from eventlog.nats_server import EmbeddedNats; "
+        "print(EmbeddedNats.start(sys.argv[1]).pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, tmp_path], cwd=PROJECT, stdout=subprocess.PIPE)
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(sig)
+        parent.wait(10)
+        # The pid may be left as a zombie where nobody collects orphans.
+        descriptor = Path(f"/proc/{pid}/stat")
+        for _ in range(500):
+            if not descriptor.exists() or descriptor.read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+            parent_wait()
+    pytest.fail("nats-server outlived its parent")
+
+
+def parent_wait() -> None:
+    subprocess.run(["sleep", "0.02"], check=True)
+
+
+@pytest.mark.parametrize(("name", "password"), [("a b", "x"), ("a", ""), ("a", "$2a$x"), ("a", 'x\n"')])
+def test_users_that_the_configuration_can_not_hold_are_refused(tmp_path: Path, name: str, password: str) -> None:
+    with pytest.raises(ValueError, match="NATS user"):
+        EmbeddedNats.start(tmp_path, auth=[NatsUser(name, password)])
+
+
+def test_a_host_name_is_a_subject_token() -> None:
+    with pytest.raises(ValueError, match="no host can be named"):
+        agent_user("host.>", "secret")
+
+
+@dataclass
+class Fleet:
+    """A server with the control plane and two agents connected; `violations` is what the server refused to host-1."""
+
+    control: EventLog
+    one: Client
+    two: Client
+    violations: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    users = [NatsUser("control", "c"), agent_user("host-1", "one"), agent_user("host-2", "two")]
+    with EmbeddedNats.start(tmp_path, sync_interval=None, auth=users) as server:
+        control = await EventLog.open(server.url, user="control", password="c")
+        await control.js.add_stream(name="ORDERS", subjects=["orders.>"], retention=RetentionPolicy.WORK_QUEUE)
+        await control.js.add_stream(name="REPORTS", subjects=["reports.>"])
+        violations: list[str] = []
+
+        async def refused(error: Exception) -> None:
+            violations.append(str(error))
+
+        agents = []
+        for host, password in (("host-1", "one"), ("host-2", "two")):
+            await control.js.add_consumer(
+                "ORDERS", ConsumerConfig(durable_name=host, filter_subject=f"orders.{host}.>")
+            )
+            agents.append(
+                await nats.connect(
+                    server.url, user=host, password=password, inbox_prefix=f"_INBOX.{host}", error_cb=refused
+                )
+            )
+        yield Fleet(control, agents[0], agents[1], violations)
+        for agent in agents:
+            await agent.close()
+        await control.close()
+
+
+async def test_an_agent_does_its_work(fleet: Fleet) -> None:
+    await fleet.control.js.publish("orders.host-1.a", b"order")
+    await fleet.control.js.publish("orders.host-2.b", b"other")
+    orders = await fleet.one.jetstream().pull_subscribe_bind("host-1", "ORDERS")
+    order = (await orders.fetch(1, timeout=5))[0]
+    assert order.data == b"order"
+    await order.ack_sync(timeout=5)
+    assert (await fleet.one.jetstream().publish("reports.host-1.a", b"done")).seq == 1
+
+    beats = await fleet.control.nc.subscribe("heartbeat.*")
+    await fleet.control.nc.flush()
+    await fleet.one.publish("heartbeat.host-1", b"alive")
+    assert (await beats.next_msg(timeout=5)).data == b"alive"
+
+    async def answer(message: nats.aio.msg.Msg) -> None:
+        await message.respond(b"console")
+
+    await fleet.one.subscribe("agent.host-1.>", cb=answer)
+    await fleet.one.flush()
+    assert (await fleet.control.nc.request("agent.host-1.console", b"", timeout=5)).data == b"console"
+    assert fleet.violations == []
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "log.server.a",
+        "reports.host-2.a",
+        "heartbeat.host-2",
+        "orders.host-1.a",
+        "agent.host-2.x",
+        "$JS.API.STREAM.INFO.CHRONOVA_LOG",
+        "$JS.API.STREAM.MSG.GET.CHRONOVA_LOG",
+        "$JS.API.DIRECT.GET.CHRONOVA_LOG.log.server.a",
+        "$JS.API.STREAM.DELETE.CHRONOVA_LOG",
+        "$JS.API.CONSUMER.CREATE.CHRONOVA_LOG",
+        "$JS.API.CONSUMER.MSG.NEXT.ORDERS.host-2",
+        "$JS.ACK.ORDERS.host-2.1.1.1.1.0",
+        "$SYS.REQ.SERVER.PING",
+    ],
+)
+async def test_an_agent_can_not_send_to_what_is_not_its_own(fleet: Fleet, subject: str) -> None:
+    with pytest.raises((NatsTimeoutError, NoRespondersError)):
+        await fleet.one.request(subject, b"{}", timeout=0.1)
+    assert any("permissions violation for publish" in one.lower() for one in fleet.violations)
+    assert await fleet.control.last_position() == 0
+
+
+@pytest.mark.parametrize("subject", [">", "log.>", "reports.>", "orders.>", "_INBOX.>", "_INBOX.host-2.>", "agent.>"])
+async def test_an_agent_can_not_listen_to_what_is_not_its_own(fleet: Fleet, subject: str) -> None:
+    heard = await fleet.one.subscribe(subject)
+    await fleet.one.flush()
+    await append(fleet.control, new_id(), None)
+    with pytest.raises(NatsTimeoutError):
+        await heard.next_msg(timeout=0.1)
+    assert any("permissions violation for subscription" in one.lower() for one in fleet.violations)
+
+
+@pytest.mark.parametrize("reply", ["log.server.a", "reports.host-2.a", "$JS.API.STREAM.DELETE.CHRONOVA_LOG"])
+async def test_the_server_publishes_nothing_elsewhere_on_behalf_of_an_agent(fleet: Fleet, reply: str) -> None:
+    """The subject that an answer goes to is not checked against permissions: the accounts have to hold."""
+    await append(fleet.control, new_id(), None)
+    await fleet.control.js.publish("orders.host-1.a", b"order")
+    await fleet.one.publish("reports.host-1.a", b"report", reply=reply)
+    await fleet.one.publish("$JS.API.CONSUMER.MSG.NEXT.ORDERS.host-1", b'{"batch":1,"no_wait":true}', reply=reply)
+    await fleet.one.flush()
+    await asyncio.sleep(0.2)
+    assert await fleet.control.last_position() == 1
+    stored = await fleet.control.js.stream_info("REPORTS", subjects_filter=">")
+    assert stored.state.subjects == {"reports.host-1.a": 1}
