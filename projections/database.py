@@ -119,7 +119,7 @@ def _schema_of(engine: Engine) -> str | None:
 
 
 class Statements:
-    """SQL as text for one dialect. Text is made once per statement: on the hot paths making it costs more than running it."""
+    """SQL as text for one dialect, made once per statement: on the hot paths making it costs more than running it."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._mark = "?" if dialect.paramstyle == "qmark" else "%s"

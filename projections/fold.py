@@ -102,7 +102,18 @@ class Fold:
         for index, event in enumerate(commit.events):
             command, phase = split_type(event.type)
             facts = decode_facts(event.data)
-            self._events.append(event_row(commit, position, index, at, server.project_id, facts, command, phase))
+            self._events.append(
+                event_row(
+                    commit,
+                    position,
+                    index,
+                    at=at,
+                    project_id=server.project_id,
+                    facts=facts,
+                    command=command,
+                    phase=phase,
+                )
+            )
             when = When(event_id(position, index), position, at)
             if phase == "observed":
                 self._observed(commit, command, facts, when, server.vm_state)
@@ -125,7 +136,11 @@ class Fold:
             self._resources[commit.kind, commit.id] = row
         for index, event in enumerate(commit.events):
             command, phase = split_type(event.type)
-            self._events.append(event_row(commit, position, index, at, project_id, NO_FACTS, command, phase))
+            self._events.append(
+                event_row(
+                    commit, position, index, at=at, project_id=project_id, facts=NO_FACTS, command=command, phase=phase
+                )
+            )
 
     def _action(self, commit: Commit, command: str, phase: str, facts: Facts, when: When) -> None:
         request_id = facts.request_id or commit.meta.request_id
@@ -133,7 +148,7 @@ class Fold:
         action = None if phase == "accepted" else self._open.get(key) or self._source.action(key)
         if action is None:
             name, internal = action_of(command)
-            action = ActionFold.begin(commit.id, request_id, command, name, internal, commit.meta, when)
+            action = _begin(commit, request_id, command, name, internal, when)
         self._open[key] = action
         self._touched[action.record.id] = action
         action.apply(phase, facts, when)
@@ -142,7 +157,7 @@ class Fold:
         before = self._vm_states.get(commit.id) or self._source.vm_state(commit.id)
         name, internal, event = observed_action_of(command, vm_state, vm_state != before)
         request_id = facts.request_id or commit.meta.request_id
-        action = ActionFold.begin(commit.id, request_id, command, name, internal, commit.meta, when)
+        action = _begin(commit, request_id, command, name, internal, when)
         action.record.user_id = action.record.user_name = "hypervisor"
         action.observed(event, facts, when)
         self._touched[action.record.id] = action
@@ -150,3 +165,15 @@ class Fold:
 
 def _values(record: Any) -> Row:
     return tuple(getattr(record, name) for name in record.__struct_fields__)
+
+
+def _begin(commit: Commit, request_id: str, command: str, action: str, internal: bool, when: When) -> ActionFold:
+    return ActionFold.begin(
+        server_id=commit.id,
+        request_id=request_id,
+        command=command,
+        action=action,
+        internal=internal,
+        meta=commit.meta,
+        when=when,
+    )

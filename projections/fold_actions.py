@@ -95,7 +95,7 @@ class ActionFold:
 
     @classmethod
     def begin(
-        cls, server_id: str, request_id: str, command: str, action: str, internal: bool, meta: Meta, when: When
+        cls, *, server_id: str, request_id: str, command: str, action: str, internal: bool, meta: Meta, when: When
     ) -> ActionFold:
         actor = meta.actor
         record = ActionRecord(

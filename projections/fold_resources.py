@@ -36,7 +36,15 @@ def key_text(value: object) -> str | None:
 
 
 def event_row(
-    commit: Commit, position: int, index: int, at: str, project_id: str | None, facts: Facts, command: str, phase: str
+    commit: Commit,
+    position: int,
+    index: int,
+    *,
+    at: str,
+    project_id: str | None,
+    facts: Facts,
+    command: str,
+    phase: str,
 ) -> Row:
     """A row of `events`, in the order of its columns."""
     meta = commit.meta

@@ -29,7 +29,7 @@ def action_of(command: str) -> tuple[str, bool]:
 
 
 def observed_action_of(command: str, vm_state: str, changed: bool) -> tuple[str, bool, str | None]:
-    """The action, whether it is internal, and Nova's event, of something observed that left the server in `vm_state`."""
+    """Action, whether it is internal, and Nova's event, of something observed that left the server in `vm_state`."""
     if not changed or vm_state not in _OBSERVED:
         return command, True, None
     action, event = _OBSERVED[vm_state]

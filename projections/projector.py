@@ -1,8 +1,8 @@
 """The projector: follows the log and keeps the read models equal to its fold.
 
 Owns the writing of every table. All database work runs in one thread of its own; while it writes a batch, the next one
-gathers, so batches grow with the load and a lone commit is written at once. Whoever waits for a position is told as soon
-as it is committed: in this process directly, in others by core NATS.
+gathers, so batches grow with the load and a lone commit is written at once. Whoever waits for a position is told as
+soon as it is committed: in this process directly, in others by core NATS.
 
 Fails loudly: a commit that can not be folded stops it (`failed`), and the read model is then as old as it says. A
 database that is away is tried again until it is back. A read model that is missing, of another schema version, or not

@@ -152,7 +152,7 @@ def events_statement(query: EventQuery) -> Select[Any]:
 
 def _type_among(types: Sequence[str]) -> ColumnElement[bool]:
     exact = [name for name in types if not name.endswith("*")]
-    condition = events.c.type.in_(exact)
+    condition: ColumnElement[bool] = events.c.type.in_(exact)
     for name in types:
         if name.endswith("*"):
             condition = condition | events.c.type.startswith(name[:-1], autoescape=True)

@@ -1,8 +1,8 @@
 """The read model: every question that the API asks of what the log led to.
 
-One object per process. Answers are the newest committed rows; `wait_for` tells when they include a position. Nothing here
-writes. Servers and resources are the domain's own types, decoded from the state in their newest commit; deleted ones
-stay and can be asked for.
+One object per process. Answers are the newest committed rows; `wait_for` tells when they include a position.
+Nothing here writes. Servers and resources are the domain's own types, decoded from the state in their newest commit;
+deleted ones stay and can be asked for.
 """
 
 from __future__ import annotations
@@ -246,7 +246,10 @@ class ReadModel:
         marker: str | None = None,
         sort: queries.Sort = queries.OLDEST_FIRST,
     ) -> list[Resource]:
-        """`where`: keys of `schema.RESOURCE_KEYS`, each with one value or several. Raises MarkerNotFound, InvalidQuery."""
+        """`where`: keys of `schema.RESOURCE_KEYS`, each with one value or several.
+
+        Raises MarkerNotFound, InvalidQuery.
+        """
         conditions = queries.resource_conditions(
             kind, project_id=project_id, name=name, ids=ids, where=where, include_deleted=include_deleted
         )

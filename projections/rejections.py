@@ -104,9 +104,7 @@ class RejectionFollower:
 
     async def _follow(self) -> None:
         state = (await self._js.stream_info(STREAM)).state
-        position = await self._in_thread(self._position)
-        if position > state.last_seq:
-            position = 0  # another stream of this name: what it holds is read from its start
+        position = await self._in_thread(partial(self._begin, state.first_seq, state.last_seq))
         config = ConsumerConfig(
             ack_policy=AckPolicy.NONE,
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -114,7 +112,6 @@ class RejectionFollower:
             inactive_threshold=INACTIVE_SECONDS,
             mem_storage=True,
         )
-        await self._in_thread(partial(self._forget, state.first_seq))
         subscription = await self._js.pull_subscribe("", stream=STREAM, config=config)
         try:
             while True:
@@ -126,14 +123,18 @@ class RejectionFollower:
         finally:
             await subscription.unsubscribe()
 
-    def _position(self) -> int:
-        with self._engine.connect() as connection:
-            found = connection.execute(select(positions.c.position).where(positions.c.name == REJECTIONS)).scalar()
-            return found or 0
-
-    def _forget(self, first: int) -> None:
+    def _begin(self, first: int, last: int) -> int:
+        """The position to go on from, after forgetting what the stream has forgotten."""
+        mine = positions.c.name == REJECTIONS
         with self._engine.begin() as connection:
+            position: int = connection.execute(select(positions.c.position).where(mine)).scalar_one()
+            if position > last:
+                # Another stream of this name: what it holds is read from its start.
+                position = 0
+                connection.execute(update(positions).where(mine).values(position=0))
+                connection.execute(delete(rejections))
             connection.execute(delete(rejections).where(rejections.c.id < first))
+            return position
 
     def _write(self, position: int, messages: list[Msg]) -> int:
         rows = []

@@ -4,8 +4,9 @@ No row here is a truth of its own: a table can be dropped at any time and comes 
 migrations. Whoever changes a table, or what the fold writes into it, raises `SCHEMA_VERSION`; the projector then builds
 the new tables from the log and swaps them in.
 
-Ids of actions and events are `position * 1024 + index`, so that they are unique, in the order of the log, and tell where
-in it they come from. Times are UTC as text of fixed width, which sorts as time does. Flags are 0 or 1. JSON is text.
+Ids of actions and events are `position * 1024 + index`, so that they are unique, in the order of the log, and tell
+where in it they come from. Times are UTC as text of fixed width, which sorts as time does. Flags are 0 or 1. JSON is
+text.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
 """What every test may use: the fixtures of the modules named here."""
 
-pytest_plugins = ["tests.agent_fixtures", "tests.nats_fixtures"]
+pytest_plugins = ["tests.agent_fixtures", "tests.nats_fixtures", "tests.postgres_fixture", "tests.system"]

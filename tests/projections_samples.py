@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from sqlalchemy import select, text
 
 from domain import decide, decide_create, resources
 from domain.decide import Context, StepOutcome
@@ -14,6 +15,10 @@ from domain.orders import Fault
 from domain.server import FixedIp, FlavorSnapshot, Interface, Server, ServerEvent, encode_body, encode_server, evolve
 from eventlog import envelope
 from eventlog.envelope import Actor, Commit, Event, Meta, Recorded
+from eventlog.log import EventLog
+from projections.database import SCHEMA, connect, create_tables
+from projections.schema import LOG_TABLES
+from projections.writer import Writer
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ADA = Actor("u-ada", "ada", "p-demo", "demo", ("member",), "192.0.2.7")
@@ -123,7 +128,7 @@ class World:
         self.servers[id] = server
         stored = [Event(event.type, 1, msgspec.Raw(encode_body(event))) for event in events]
         request = request_id or events[0].body.request_id
-        return self._append("server", id, stored, encode_server(server), actor, request)
+        return self._append("server", id, stored, encode_server(server), actor=actor, request_id=request)
 
     def change(self, kind: str, id: str | None = None, verb: str = "create", **fields: Any) -> str:
         """Create or change a resource; its id."""
@@ -132,13 +137,15 @@ class World:
         state = resources.evolve(kind, self.resources.get((kind, id)), id, change, self.now)
         self.resources[kind, id] = state
         event = Event(f"{kind}.{verb}.succeeded", 1, msgspec.Raw(msgspec.json.encode(change)))
-        self._append(kind, id, [event], resources.encode(state), ADA, f"req-{len(self.log)}")
+        self._append(kind, id, [event], resources.encode(state), actor=ADA, request_id=f"req-{len(self.log)}")
         return id
 
     def _context(self, project_id: str) -> Context:
         return Context(now=self.now, request_id=f"req-{len(self.log)}", user_id="u-ada", project_id=project_id)
 
-    def _append(self, kind: str, id: str, events: list[Event], state: bytes, actor: Actor, request_id: str) -> Recorded:
+    def _append(
+        self, kind: str, id: str, events: list[Event], state: bytes, *, actor: Actor, request_id: str
+    ) -> Recorded:
         before = self._newest.get((kind, id))
         commit = Commit(
             cid=f"c-{len(self.log)}",
@@ -193,3 +200,49 @@ def lively() -> World:
     world.change("port", port, "delete", deleted=True)
     world.create("half")
     return world
+
+
+def fill(url: str, log: list[Recorded], sizes: list[int] | None = None) -> None:
+    """Make the tables at `url` and write the commits in batches of these sizes (the last one for all the rest)."""
+    engine = connect(url)
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text(f"create schema {SCHEMA}"))
+    with engine.begin() as connection:
+        create_tables(connection)
+    writer = Writer(engine)
+    writer.load()
+    left, sizes = list(log), list(sizes or [len(log)])
+    while left:
+        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+        batch, left = left[:size], left[size:]
+        writer.apply(batch)
+    writer.close()
+    engine.dispose()
+
+
+def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row that the log gives, in the order of keys."""
+    engine = connect(url)
+    with engine.connect() as connection:
+        rows = {
+            table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
+            for table in LOG_TABLES
+        }
+    engine.dispose()
+    return rows
+
+
+async def append_all(log: EventLog, world: World, start: int = 0) -> int:
+    """Put the world's commits into a real log, in order; the last position."""
+    newest: dict[tuple[str, str], Recorded] = {}
+    position = 0
+    for recorded in world.log[start:]:
+        commit = recorded.commit
+        key = (commit.kind, commit.id)
+        expected = newest.get(key) or (await log.last(*key) if start else None)
+        newest[key] = await log.append(
+            *key, expected=expected, events=commit.events, state=bytes(commit.state), meta=commit.meta, cid=commit.cid
+        )
+        position = newest[key].position
+    return position

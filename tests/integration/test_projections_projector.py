@@ -1,0 +1,197 @@
+"""The projector against a real log and real databases: following, restarting, fencing, rebuilding, verifying."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from eventlog.log import EventLog
+from projections import replay
+from projections.database import ReadModelUnavailable, connect
+from projections.projector import Projector
+from projections.query import ServerQuery
+from projections.read_model import ReadModel
+from projections.swap import RebuildInProgress
+from tests.projections_samples import World, all_rows, append_all, fill, lively
+
+
+async def test_a_follower_shows_every_commit_and_says_how_far_it_is(event_log: EventLog, database_url: str) -> None:
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    world = lively()
+    last = await append_all(event_log, world)
+    assert await read.wait_for(last, 10)
+    assert read.position == projector.position == last
+    assert not await read.wait_for(last + 1, 0.05)
+    for id, server in world.servers.items():
+        assert await read.server(id) == server
+    for (kind, id), resource in world.resources.items():
+        assert await read.resource(kind, id) == resource
+    await projector.stop()
+    assert projector.failed.done()
+    await read.close()
+    assert await replay.verify(event_log, database_url) == []
+
+
+async def test_a_restarted_projector_goes_on_where_it_stopped(event_log: EventLog, database_url: str) -> None:
+    world = lively()
+    for part in (slice(0, 20), slice(20, None)):
+        half = World()
+        half.log = world.log[part]
+        await append_all(event_log, half, start=0) if part.start == 0 else await append_all(event_log, world, start=20)
+        projector = await Projector.start(event_log, database_url)
+        read = await ReadModel.open(database_url)
+        assert await read.wait_for(await event_log.last_position(), 10)
+        await read.close()
+        await projector.stop()
+    assert await replay.verify(event_log, database_url) == []
+
+
+async def test_two_projectors_on_one_database_apply_every_commit_once(event_log: EventLog, database_url: str) -> None:
+    first = await Projector.start(event_log, database_url)
+    second = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    last = await append_all(event_log, lively())
+    assert await read.wait_for(last, 20)
+    assert not first.failed.done()
+    assert not second.failed.done()
+    await first.stop()
+    await second.stop()
+    await read.close()
+    assert await replay.verify(event_log, database_url) == []
+
+
+async def test_a_rebuild_beside_a_running_projector_is_swapped_in_under_its_readers(
+    event_log: EventLog, database_url: str
+) -> None:
+    world = lively()
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    await append_all(event_log, world)
+    assert await read.wait_for(len(world.log), 10)
+    servers = await read.servers(ServerQuery(deleted=None))
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("update servers set state='{}', name='wrong'"))
+    engine.dispose()
+    steps: list[tuple[int, int]] = []
+    assert await replay.rebuild(event_log, database_url, lambda done, all_: steps.append((done, all_))) == len(
+        world.log
+    )
+    assert steps[-1] == (len(world.log), len(world.log))
+    assert await read.servers(ServerQuery(deleted=None)) == servers
+    after = len(world.log)
+    world.do(world.active("later"), "stop")
+    last = await append_all(event_log, world, start=after)
+    assert await read.wait_for(last, 10)
+    await projector.stop()
+    await read.close()
+    assert await replay.verify(event_log, database_url) == []
+
+
+async def test_verify_names_the_rows_that_the_log_does_not_give(event_log: EventLog, database_url: str) -> None:
+    world = lively()
+    await append_all(event_log, world)
+    await replay.rebuild(event_log, database_url)
+    assert await replay.verify(event_log, database_url) == []
+    victim, other = list(world.servers)[:2]
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("update servers set name='wrong' where id=:id"), {"id": victim})
+        connection.execute(text("delete from placement where server_id=:id"), {"id": victim})
+        connection.execute(text("insert into placement values ('ghost', 'current', 'host-9', 1, 1, 1)"))
+        connection.execute(text("delete from servers where id=:id"), {"id": other})
+    engine.dispose()
+    found = await replay.verify(event_log, database_url)
+    told = [str(difference) for difference in found]
+    assert any(f"servers {victim}: name is 'wrong', the log gives 'web-2'" in one for one in told)
+    assert any(f"servers {other}: missing" in one for one in told)
+    assert any(one.startswith("placement ghost/current: the log gives no such row") for one in told)
+    assert any(one.startswith(f"placement {victim}/current: missing") for one in told)
+
+
+async def test_verify_looks_at_one_moment_while_the_log_goes_on(event_log: EventLog, database_url: str) -> None:
+    world = lively()
+    await append_all(event_log, world)
+    projector = await Projector.start(event_log, database_url)
+    before = len(world.log)
+    for number in range(10):
+        world.active(f"more-{number}")
+    checks = [asyncio.create_task(append_all(event_log, world, start=before))]
+    assert await replay.verify(event_log, database_url) == []
+    await asyncio.gather(*checks)
+    await projector.stop()
+
+
+async def test_one_rebuild_at_a_time(event_log: EventLog, database_url: str) -> None:
+    await append_all(event_log, lively())
+    outcomes = await asyncio.gather(
+        *(replay.rebuild(event_log, database_url) for _ in range(3)), return_exceptions=True
+    )
+    assert all(isinstance(outcome, (int, RebuildInProgress)) for outcome in outcomes), outcomes
+    assert any(isinstance(outcome, int) for outcome in outcomes)
+    assert await replay.verify(event_log, database_url) == []
+
+
+async def test_a_lost_file_comes_back_by_itself(event_log: EventLog, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/read-model.db"
+    await append_all(event_log, lively())
+    await (await Projector.start(event_log, url)).stop()
+    before = all_rows(url)
+    for path in tmp_path.glob("read-model.db*"):
+        path.unlink()
+    await (await Projector.start(event_log, url)).stop()
+    assert all_rows(url) == before
+
+
+async def test_a_damaged_file_is_replaced(event_log: EventLog, tmp_path: Path) -> None:
+    path = tmp_path / "read-model.db"
+    path.write_bytes(b"this is no database" * 1000)
+    await append_all(event_log, lively())
+    await (await Projector.start(event_log, f"sqlite:///{path}")).stop()
+    assert await replay.verify(event_log, f"sqlite:///{path}") == []
+
+
+async def test_another_schema_version_is_replaced(event_log: EventLog, database_url: str) -> None:
+    await append_all(event_log, lively())
+    await replay.rebuild(event_log, database_url)
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("update schema_info set version = version - 1"))
+        connection.execute(text("drop table actions"))
+    engine.dispose()
+    with pytest.raises(ReadModelUnavailable):
+        await ReadModel.open(database_url, timeout=0.1)
+    with pytest.raises(ReadModelUnavailable):
+        await replay.verify(event_log, database_url)
+    await (await Projector.start(event_log, database_url)).stop()
+    assert await replay.verify(event_log, database_url) == []
+
+
+async def test_the_read_model_of_another_log_is_replaced(event_log: EventLog, database_url: str) -> None:
+    other = World()
+    other.change("flavor", name="not in this log", vcpus=1, ram=1, disk=1)
+    fill(database_url, other.log)
+    await append_all(event_log, lively())
+    await (await Projector.start(event_log, database_url)).stop()
+    assert await replay.verify(event_log, database_url) == []
+
+
+async def test_a_reader_in_another_process_learns_the_position(event_log: EventLog, database_url: str) -> None:
+    from projections import waiting
+
+    projector = await Projector.start(event_log, database_url)
+    # As in a process of its own: a horizon that no projector here moves.
+    waiting._horizons[asyncio.get_running_loop()].clear()
+    told = await ReadModel.open(database_url, nats=event_log.nc)
+    waiting._horizons[asyncio.get_running_loop()].clear()
+    looking = await ReadModel.open(database_url)
+    last = await append_all(event_log, lively())
+    assert await told.wait_for(last, 10)
+    assert await looking.wait_for(last, 10)
+    await told.close()
+    await looking.close()
+    await projector.stop()
