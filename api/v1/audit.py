@@ -19,10 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.http import Json, caller, services
+from commands.audit import MachineAudit
 from domain.errors import Conflict, Forbidden
 from eventlog.archive import FORMAT, Entry, Header, Trailer
 from eventlog.checkpoint import ID, KIND, load_public_key, read_checkpoint
-from eventlog.envelope import Recorded, subject_of
+from eventlog.envelope import Recorded
+from eventlog.log import EventLog
 from eventlog.verify import ChainVerifier, Finding
 
 if TYPE_CHECKING:
@@ -56,23 +58,25 @@ async def checkpoint(request: Request) -> Response:
 
 
 async def verify(request: Request) -> Response:
-    """Check the hash chain and the checkpoints of the whole log"""
+    """Check the whole log: hash chain, checkpoints, and that every event is a move of the machine"""
     _must_be_admin(request)
     if _checking.locked():
         raise Conflict("The log is being checked already", hint="Wait for that check to end.", reason="busy")
     async with _checking:
         at, started = services(request), time.perf_counter()
         key = await asyncio.to_thread(load_public_key, at.settings.data_dir / "keys")
-        verifier = ChainVerifier(prefix=at.log.prefix, public_key=key)
+        verifier, machine = ChainVerifier(prefix=at.log.prefix, public_key=key), MachineAudit()
         finding: Finding | None = None
         async for batch in at.log.scan():
-            finding = await asyncio.to_thread(_check, verifier, batch, at.log.prefix)
+            finding = await asyncio.to_thread(_check, verifier, machine, batch, at.log)
             if finding is not None:
                 break
     return Json(
         {
             "valid": finding is None,
             "position": verifier.position,
+            "commits": machine.commits,
+            "events": machine.events,
             "checkpoints": verifier.checkpoints,
             "signatures_checked": key is not None,
             "finding": finding,
@@ -82,11 +86,15 @@ async def verify(request: Request) -> Response:
     )
 
 
-def _check(verifier: ChainVerifier, batch: list[Recorded], prefix: str) -> Finding | None:
+def _check(verifier: ChainVerifier, machine: MachineAudit, batch: list[Recorded], log: EventLog) -> Finding | None:
     for one in batch:
-        finding = verifier.check(one.position, subject_of(one.commit.kind, one.commit.id, prefix), one.raw)
+        subject = log.subject_of(one.commit)
+        finding = verifier.check(one.position, subject, one.raw)
         if finding is not None:
             return finding
+        wrong = machine.feed(one.commit)
+        if wrong is not None:
+            return Finding(one.position, subject, wrong)
     return None
 
 
@@ -105,15 +113,14 @@ async def _archive(at: Services) -> AsyncIterator[bytes]:
     digest.update(head)
     yield head
     async for batch in log.scan():
-        lines = b"".join(_line(one, log.prefix) for one in batch)
+        lines = b"".join(_line(one, log.subject_of(one.commit)) for one in batch)
         digest.update(lines)
         first, last, count = first or batch[0].position, batch[-1].position, count + len(batch)
         yield lines
     yield _encode(Trailer(count, first, last, digest.hexdigest())) + b"\n"
 
 
-def _line(one: Recorded, prefix: str) -> bytes:
-    subject = subject_of(one.commit.kind, one.commit.id, prefix)
+def _line(one: Recorded, subject: str) -> bytes:
     return _encode(Entry(one.position, subject, one.recorded_at, msgspec.Raw(one.raw))) + b"\n"
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http import Json, caller, services
 from api.v1.document import document
-from api.v1.moments import LAST, commit_at, parse, state_of
+from api.v1.moments import NOW, parse, state_at
 from api.v1.scope import visible_server
 from domain.errors import Invalid
+from projections.as_of import difference
 
 MAX_COMMITS = 200
 
@@ -26,9 +25,9 @@ async def diff(request: Request) -> Response:
     text = request.query_params.get("from")
     if text is None:
         raise Invalid("from is missing", hint="Give ?from= and ?to= as positions or times.")
-    first = await commit_at(at, server.id, parse(text, "from"))
-    last = await commit_at(at, server.id, parse(request.query_params.get("to", str(LAST)), "to"))
-    before, after = document(state_of(first), who), document(state_of(last), who)
+    before, first = await state_at(at, server.id, parse(text, "from"))
+    after, last = await state_at(at, server.id, parse(request.query_params.get("to", str(NOW)), "to"))
+    changed = difference(document(before, who), document(after, who))
     low, high = sorted((first.position, last.position))
     commits = await at.log.read("server", server.id, after_position=low, upto=high)
     return Json(
@@ -36,7 +35,7 @@ async def diff(request: Request) -> Response:
             "server_id": server.id,
             "from": {"position": first.position, "at": first.commit.meta.occurred_at, "version": first.commit.version},
             "to": {"position": last.position, "at": last.commit.meta.occurred_at, "version": last.commit.version},
-            "changes": changes(before, after),
+            "changes": [{"field": name, "before": old, "after": new} for name, (old, new) in changed.items()],
             "commits": [
                 {
                     "position": one.position,
@@ -50,14 +49,3 @@ async def diff(request: Request) -> Response:
             "commits_total": len(commits),
         }
     )
-
-
-def changes(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
-    """The fields that differ, as `{"field", "before", "after"}`; objects are compared key by key."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        return [
-            change
-            for key in sorted(before.keys() | after.keys())
-            for change in changes(before.get(key), after.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if before == after else [{"field": path, "before": before, "after": after}]

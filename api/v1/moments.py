@@ -5,49 +5,42 @@ A moment before the server's first commit is refused (404); one after its last i
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from domain.errors import Invalid, NotFound
-from domain.server import Server, decode_server
+from domain.errors import Invalid, NotFound, Unavailable
+from domain.server import Server
 from eventlog.envelope import Recorded
+from projections.as_of import Moment, NotYetKnown, parse_moment, server_at
 
 if TYPE_CHECKING:
     from api.services import Services
 
-Moment = int | datetime
-LAST = 1 << 50
-"""Later than any position: now."""
+NOW = 1 << 50
+"""Later than any position."""
 
 
 def parse(text: str, name: str = "as_of") -> Moment:
     """A position such as `1204`, or an ISO 8601 time (UTC unless it has an offset). Raises 400."""
     text = text.strip()
-    if text.isascii() and text.isdigit() and len(text) < 19:
-        return int(text)
     try:
-        moment = datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
-    except ValueError as error:
+        # A plus sign that nobody escaped arrives as a space.
+        moment = parse_moment(text.replace(" ", "+") if "T" in text else text)
+    except (ValueError, OverflowError) as error:
         hint = "Give a position of the log (1204) or a time (2026-01-31T03:12:00Z)."
         raise Invalid(f"{name} is no moment: {text!r}", hint=hint) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(moment, NOW) if isinstance(moment, int) else moment
 
 
-async def commit_at(at: Services, server_id: str, moment: Moment) -> Recorded:
-    """The newest commit of the server at that moment. Raises 404 when it did not exist yet."""
-    if isinstance(moment, int):
-        position = await at.read.commit_position(server_id, upto=min(moment, LAST))
-    else:
-        position = await at.read.commit_position(server_id, at=moment)
-    recorded = await at.log.at(position) if position else None
-    if recorded is None:
+async def state_at(at: Services, server_id: str, moment: Moment) -> tuple[Server, Recorded]:
+    """The server at that moment and the commit that made it so. Raises 404 when it did not exist yet."""
+    try:
+        found = await server_at(at.read, at.log, server_id, moment)
+    except NotYetKnown as error:
+        raise Unavailable(str(error), reason="read_model_behind") from error
+    if found is None:
         raise NotFound(
             f"Instance {server_id} did not exist at {moment}",
             hint="Choose a later moment; its history shows when it was created.",
             reason="not_yet",
         )
-    return recorded
-
-
-def state_of(recorded: Recorded) -> Server:
-    return decode_server(recorded.commit.state)
+    return found

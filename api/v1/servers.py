@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from api.http import Json, caller, services
 from api.v1.document import document, legal_now
-from api.v1.moments import commit_at, parse, state_of
+from api.v1.moments import parse, state_at
 from api.v1.scope import PAGE_LIMIT, visible_server, whole_number
 from domain.errors import Invalid
 from domain.server import Server
@@ -114,8 +114,7 @@ async def one(request: Request) -> Response:
     who = caller(request)
     moment = request.query_params.get("as_of")
     if moment is not None:
-        recorded = await commit_at(at, server.id, parse(moment))
-        then = state_of(recorded)
+        then, recorded = await state_at(at, server.id, parse(moment))
         meta = recorded.commit.meta
         then_body = {
             "server": document(then, who),
