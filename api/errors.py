@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -21,6 +21,8 @@ from domain.errors import Conflict, Invalid, NotFound, Rejected, TooLarge, Unava
 from domain.resources import InvalidResource
 from eventlog.errors import CommitTooLarge, LogUnavailable
 from eventlog.errors import Conflict as LogConflict
+from projections.database import ReadModelUnavailable
+from projections.query import InvalidQuery, MarkerNotFound
 
 FAULT_NAMES = {
     400: "badRequest",
@@ -146,8 +148,12 @@ def as_rejected(error: Exception) -> Rejected | None:
         return error
     if isinstance(error, HTTPException):
         return _of_status(error.status_code, error.detail)
-    if isinstance(error, InvalidResource):
+    if isinstance(error, InvalidResource | InvalidQuery | MarkerNotFound):
         return Invalid(str(error))
+    if isinstance(error, ClientDisconnect):
+        return Invalid("The connection was closed before the body was complete", reason="incomplete")
+    if isinstance(error, ReadModelUnavailable):
+        return Unavailable(str(error), reason="read_model_unavailable")
     if isinstance(error, CommitTooLarge):
         return TooLarge(str(error))
     if isinstance(error, LogConflict):
@@ -187,6 +193,10 @@ HANDLED: tuple[type[Exception], ...] = (
     Rejected,
     HTTPException,
     InvalidResource,
+    InvalidQuery,
+    MarkerNotFound,
+    ReadModelUnavailable,
+    ClientDisconnect,
     CommitTooLarge,
     LogConflict,
     LogUnavailable,
