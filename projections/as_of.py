@@ -78,5 +78,5 @@ def _flat(state: Any | None, prefix: str = "") -> dict[str, Any]:
         if isinstance(value, (msgspec.Struct, dict)) and value:
             values |= _flat(value, f"{prefix}{name}.")
         else:
-            values[prefix + name] = msgspec.to_builtins(value)
+            values[prefix + name] = msgspec.json.decode(msgspec.json.encode(value))
     return values

@@ -34,6 +34,8 @@ BATCH = 500
 FETCH_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 INACTIVE_SECONDS = 60.0
+# How often what the stream has forgotten is forgotten here.
+ROUND_SECONDS = 3600.0
 
 
 class _Rejection(msgspec.Struct, frozen=True):
@@ -114,7 +116,9 @@ class RejectionFollower:
         )
         subscription = await self._js.pull_subscribe("", stream=STREAM, config=config)
         try:
-            while True:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + ROUND_SECONDS
+            while loop.time() < end:
                 try:
                     messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
                 except TimeoutError:

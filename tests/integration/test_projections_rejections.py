@@ -1,0 +1,107 @@
+"""Refused commands come out of their stream into a table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from eventlog.log import EventLog
+from projections import rejections, replay
+from projections.projector import Projector
+from projections.read_model import ReadModel
+from tests.projections_samples import ADA, START
+
+
+@pytest.fixture(autouse=True)
+async def stream(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """A stream of this test's own; the session's server is shared."""
+    name = f"REJECTED_{event_log.stream}"
+    monkeypatch.setattr(rejections, "STREAM", name)
+    monkeypatch.setattr(rejections, "PAUSE_SECONDS", 0.05)
+    yield name
+
+
+async def make_stream(log: EventLog, name: str) -> None:
+    await log.js.add_stream(name=name, subjects=[f"{name}.>"])
+
+
+async def refuse(log: EventLog, name: str, number: int, **more: Any) -> None:
+    body = {
+        "at": START,
+        "kind": "server",
+        "id": "s-1",
+        "command": "stop",
+        "actor": ADA,
+        "request_id": f"req-{number}",
+        "code": 409,
+        "reason": "state",
+        "message": "Cannot 'stop' instance s-1 while it is in vm_state stopped",
+        "hint": "start it first",
+        "params": {"grace_seconds": 5},
+        **more,
+    }
+    await log.js.publish(f"{name}.server.s-1", msgspec.json.encode(body))
+
+
+async def until(read: ReadModel, count: int) -> list[str]:
+    async with asyncio.timeout(10):
+        while len(found := await read.rejections()) < count:
+            await asyncio.sleep(0.02)
+    return [row.request_id for row in found]
+
+
+async def test_they_are_shown_newest_first_and_survive_a_restart(
+    event_log: EventLog, database_url: str, stream: str
+) -> None:
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    await make_stream(event_log, stream)  # after the start: the projector waits for it
+    await refuse(event_log, stream, 1)
+    await event_log.js.publish(f"{stream}.server.s-1", b"not json")
+    await refuse(event_log, stream, 2, id="s-2")
+    assert await until(read, 2) == ["req-2", "req-1"]
+    (row,) = await read.rejections(aggregate_id="s-1")
+    assert (row.code, row.reason, row.user_name, row.params) == (409, "state", "ada", {"grace_seconds": 5})
+    assert row.at == START
+    assert row.actor["roles"] == ["member"]
+    assert await read.rejections(project_id="p-other") == []
+    assert len(await read.rejections(limit=1)) == 1
+    await projector.stop()
+    await refuse(event_log, stream, 3)
+    projector = await Projector.start(event_log, database_url)
+    assert await until(read, 3) == ["req-3", "req-2", "req-1"]
+    await replay.rebuild(event_log, database_url)
+    await refuse(event_log, stream, 4)
+    assert await until(read, 4) == ["req-4", "req-3", "req-2", "req-1"]
+    await projector.stop()
+    await read.close()
+
+
+async def test_what_the_stream_forgets_the_table_forgets(event_log: EventLog, database_url: str, stream: str) -> None:
+    await make_stream(event_log, stream)
+    await refuse(event_log, stream, 1)
+    await refuse(event_log, stream, 2)
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    assert await until(read, 2) == ["req-2", "req-1"]
+    await projector.stop()
+    await event_log.js.purge_stream(stream, seq=2)
+    projector = await Projector.start(event_log, database_url)
+    async with asyncio.timeout(10):
+        while [row.request_id for row in await read.rejections()] != ["req-2"]:
+            await asyncio.sleep(0.02)
+    # Another stream of the same name, with fewer messages than the place that was reached.
+    await projector.stop()
+    await event_log.js.delete_stream(stream)
+    await make_stream(event_log, stream)
+    await refuse(event_log, stream, 9)
+    projector = await Projector.start(event_log, database_url)
+    async with asyncio.timeout(10):
+        while [row.request_id for row in await read.rejections()] != ["req-9"]:
+            await asyncio.sleep(0.02)
+    await projector.stop()
+    await read.close()
