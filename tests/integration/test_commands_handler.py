@@ -1,0 +1,152 @@
+"""The one entry point: authorization, races, idempotency keys, preconditions, recorded rejections."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.fernet import Fernet
+
+from commands.streams import IDEMPOTENCY, ORDERS, REJECTIONS
+from domain.errors import Conflict, Forbidden, Invalid, KeyReused, NotFound, PreconditionFailed
+from eventlog.nats_server import EmbeddedNats
+from tests.system import ADMIN, READER, STRANGER, System, context, new_server
+
+WRITERS = 64
+
+
+async def test_a_race_has_one_winner_and_every_loser_hears_what_a_late_caller_hears(system: System) -> None:
+    server = await system.create()
+    await system.stop_agents()
+    answers = await asyncio.gather(
+        *(system.commands.server("stop", server.id, {}, context()) for _ in range(WRITERS)), return_exceptions=True
+    )
+    lost = [answer for answer in answers if isinstance(answer, Conflict)]
+    assert len(lost) == WRITERS - 1
+    sentence = f"Cannot 'stop' instance {server.id} while it is in task_state powering-off"
+    assert {answer.message for answer in lost} == {sentence}
+
+
+async def test_scope_and_roles(system: System) -> None:
+    server = await system.create()
+    with pytest.raises(NotFound, match=f"Instance {server.id} could not be found"):
+        await system.commands.server("stop", server.id, {}, context(STRANGER))
+    with pytest.raises(Forbidden, match="os_compute_api:servers:stop"):
+        await system.commands.server("stop", server.id, {}, context(READER))
+    with pytest.raises(Forbidden, match="os-admin-actions"):
+        await system.commands.server("reset-state", server.id, {"state": "error"}, context())
+    assert (await system.do("stop", server.id, actor=ADMIN)).vm_state == "stopped"
+
+
+@pytest.mark.parametrize("id_", ["nope", "a.b", "*", ">", "", "x" * 300])
+async def test_ids_that_nothing_can_have_are_not_found(system: System, id_: str) -> None:
+    with pytest.raises(NotFound):
+        await system.commands.server("stop", id_, {}, context())
+
+
+async def test_unknown_and_internal_commands_are_refused(system: System) -> None:
+    server = await system.create()
+    for command in ("frobnicate", "power-sync"):
+        with pytest.raises(Invalid, match="There is no such action"):
+            await system.commands.server(command, server.id, {}, context())
+
+
+async def test_if_match_holds_the_version(system: System) -> None:
+    server = await system.create()
+    with pytest.raises(PreconditionFailed):
+        await system.commands.server("stop", server.id, {}, context(if_match=server.version - 1))
+    await system.commands.server("lock", server.id, {}, context(if_match=server.version))
+    assert (await system.server(server.id)).locked
+
+
+async def test_a_dry_run_decides_and_appends_nothing(system: System) -> None:
+    server = await system.create()
+    position = await system.log.last_position()
+    answer = await system.commands.server("stop", server.id, {}, context(dry_run=True))
+    assert answer.server.task_state == "powering-off"
+    with pytest.raises(Conflict):
+        await system.commands.server("start", server.id, {}, context(dry_run=True))
+    assert await system.log.last_position() == position
+
+
+async def test_the_same_key_and_request_give_the_same_answer(system: System) -> None:
+    server = await system.create()
+    first = await system.commands.server("stop", server.id, {}, context(idempotency_key="k"))
+    again = await system.commands.server("stop", server.id, {}, context(idempotency_key="k"))
+    assert (again.request_id, again.position) == (first.request_id, first.position)
+    stopped = [type_ for type_ in await system.event_types(server.id) if type_ == "server.stop.accepted"]
+    assert len(stopped) == 1
+    with pytest.raises(KeyReused):
+        await system.commands.server("lock", server.id, {}, context(idempotency_key="k"))
+
+
+async def test_a_key_of_another_project_is_another_key(system: System) -> None:
+    server = await system.create()
+    await system.commands.server("lock", server.id, {}, context(idempotency_key="k"))
+    await system.commands.server("unlock", server.id, {}, context(ADMIN, idempotency_key="k"))
+    assert not (await system.server(server.id)).locked
+
+
+async def test_creating_twice_with_one_key_makes_one_server(system: System) -> None:
+    first = await system.commands.create_servers([new_server()], context(idempotency_key="c"))
+    again = await system.commands.create_servers([new_server()], context(idempotency_key="c"))
+    assert first[0].server_id == again[0].server_id
+    with pytest.raises(KeyReused):
+        await system.commands.create_servers([new_server("other")], context(idempotency_key="c"))
+
+
+async def test_a_key_whose_process_died_before_the_answer_was_kept(system: System) -> None:
+    """The reservation is there, the commit too, the answer is not: the next call finds the commit."""
+    server = await system.create()
+    first = await system.commands.server("stop", server.id, {}, context(idempotency_key="k"))
+    info = await system.log.js.stream_info(IDEMPOTENCY, subjects_filter=">")
+    (subject,) = info.state.subjects or {}
+    kept = await system.log.js.get_last_msg(IDEMPOTENCY, subject)
+    record = msgspec.json.decode(kept.data or b"")
+    await system.log.js.publish(subject, msgspec.json.encode(record | {"answer": None}))
+    again = await system.commands.server("stop", server.id, {}, context(idempotency_key="k"))
+    assert (again.request_id, again.position) == (first.request_id, first.position)
+
+
+async def test_rejections_are_recorded_without_their_secrets(system: System) -> None:
+    server = await system.create()
+    await system.do("stop", server.id)
+    asked = context()
+    with pytest.raises(Conflict):
+        await system.commands.server("set-password", server.id, {"password": "hunter2"}, asked)
+    await system.log.nc.flush()
+    kept = await system.log.js.get_last_msg(REJECTIONS, f"rejected.server.{server.id}")
+    rejection = msgspec.json.decode(kept.data or b"")
+    assert rejection["request_id"] == asked.request_id
+    assert rejection["code"] == 409
+    assert rejection["params"] == {"password": "(redacted)"}
+    assert rejection["actor"]["user_id"] == "alice"
+
+
+async def test_a_client_reads_its_own_writes(system: System) -> None:
+    server = await system.create()
+    for locked in (True, False) * 5:
+        await system.commands.server("lock" if locked else "unlock", server.id, {}, context())
+        shown = await system.read.server(server.id)
+        assert shown is not None
+        assert shown.locked is locked
+
+
+async def test_secrets_reach_the_agent_but_not_the_log(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    sealer = Fernet(Fernet.generate_key())
+    sealing: dict[str, Any] = {
+        "seal": lambda text: sealer.encrypt(text.encode()).decode(),
+        "unseal": lambda text: sealer.decrypt(text.encode()).decode(),
+    }
+    async with System.open(own_nats, tmp_path, **sealing) as system:
+        server = await system.create(admin_password="first-secret")
+        server = await system.do("set-password", server.id, {"password": "hunter2"})
+        commits = await system.log.read("server", server.id)
+        order = await system.log.js.get_last_msg(ORDERS, f"orders.{server.host}.{server.id}")
+    text = b"".join(one.raw for one in commits)
+    assert b"hunter2" not in text
+    assert b"first-secret" not in text
+    assert msgspec.json.decode(order.data or b"")["params"]["password"] == "hunter2"
