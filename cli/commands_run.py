@@ -1,0 +1,123 @@
+"""`up` and the single roles, as commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options as shared
+from cli.options import command
+from cli.settings import MAX_HOSTS, Tables, option
+
+if TYPE_CHECKING:
+    from cli.roles import RoleOptions
+
+
+@click.command()
+@command
+@shared.LISTEN
+@option("--hosts", type=click.IntRange(1, MAX_HOSTS), default=1, help="Agents to start, named host-1..N.")
+@shared.DRIVER
+@shared.NATS
+@shared.DATABASE
+@option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="JSON, written once the API answers.")
+@option("--agent-per-host/--agents-together", default=False, help="A process of its own for every simulated host.")
+@option("--nats-sync", metavar="always|SECONDSs|default", default="always", help="When the log is forced to disk.")
+@shared.LOG_LEVEL
+def up(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
+    """Everything in one go: embedded NATS, control plane, N agents."""
+    from cli.up import UpOptions
+    from cli.up import up as run_up
+
+    run_up(UpOptions(data=data, config=config, **values))
+
+
+def _role(name: str, function: Any) -> Any:
+    """The options of every single role."""
+    for decorate in (shared.LOG_LEVEL, shared.NATS_PASSWORD, shared.NATS_USER, shared.DATABASE, shared.NATS):
+        function = decorate(function)
+    return click.command(name)(command(function))
+
+
+def _control(data: Path, tables: Tables, parts: set[str], values: dict[str, Any]) -> None:
+    from cli import roles
+
+    roles.run(roles.control(_role_options(data, tables, **values), frozenset(parts)))
+
+
+def _role_options(
+    data: Path,
+    tables: Tables,
+    *,
+    nats: tuple[str, ...],
+    nats_user: str | None,
+    nats_password: str | None,
+    database: str | None,
+    log_level: str,
+    role: str,
+    **more: Any,
+) -> RoleOptions:
+    from cli import logging
+    from cli.roles import RoleOptions
+
+    if not nats:
+        raise click.UsageError("where is NATS? give --nats URL (`chronova up` brings one of its own)")
+    logging.set_up(log_level, role)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return RoleOptions(
+        data=data,
+        nats=nats,
+        nats_user=nats_user,
+        nats_password=nats_password,
+        database=database or f"sqlite:///{data}/read-models.db",
+        tables=tables,
+        **more,
+    )
+
+
+def _api(data: Path, config: Path | None, tables: Tables, listen: str, **values: Any) -> None:
+    """The API and the viewer."""
+    from cli.up import split_address
+
+    _control(data, tables, {"api"}, values | {"listen": split_address(listen), "role": "api"})
+
+
+def _conductor(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
+    """The conductor: carries accepted commands through. Run one at a time."""
+    _control(data, tables, {"conductor"}, values | {"role": "conductor"})
+
+
+def _projector(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
+    """The projector: keeps the read models equal to the log."""
+    _control(data, tables, {"projector"}, values | {"role": "projector"})
+
+
+def _together(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
+    """API, conductor and projector in one process."""
+    _control(data, tables, {"api", "conductor", "projector"}, values | {"role": "control"})
+
+
+def _agent(data: Path, config: Path | None, tables: Tables, host: tuple[str, ...], driver: str, **values: Any) -> None:
+    """A hypervisor host's agent (or several, with the simulated driver)."""
+    from cli import roles
+
+    role = host[0] if len(host) == 1 else "agents"
+    roles.run(roles.agent(_role_options(data, tables, hosts=host, driver=driver, role=role, **values)))
+
+
+api = _role("api", shared.LISTEN(_api))
+conductor = _role("conductor", _conductor)
+projector = _role("projector", _projector)
+control = _role(
+    "control",
+    option("--base-url", metavar="URL", default="", help="The address that clients use.")(
+        click.option("--listen-fd", type=int, default=-1, help="An open listening socket.")(
+            click.option("--expect-hosts", type=int, default=0, help="Be ready when so many hosts are.")(_together)
+        )
+    ),
+)
+agent = _role(
+    "agent", option("--host", multiple=True, required=True, metavar="NAME", help="The host.")(shared.DRIVER(_agent))
+)

@@ -1,0 +1,286 @@
+"""One role's process: composes the rooms by hand, tells that it is ready, and drains when it is told to stop.
+
+`control` is api, conductor and projector in one event loop; `api`, `conductor` and `projector` are the same functions
+alone, for more than one machine. SIGTERM and SIGINT drain: no new requests, the open ones are finished, steps in hand
+are left to the next start, which continues from the log. A role that can not go on ends with an exception, and its
+supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli import keys
+from cli.errors import Stop
+from cli.settings import Tables, build
+
+NATS_SECONDS = 60.0
+NATS_PAUSE_SECONDS = 0.2
+REQUESTS_SECONDS = 5
+HOSTS_SECONDS = 30.0
+HOSTS_PAUSE_SECONDS = 0.02
+CHECKPOINT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class RoleOptions:
+    """What every role is told. `listen` and `listen_fd` are the API's, `hosts` and `driver` the agents'."""
+
+    data: Path
+    nats: tuple[str, ...]
+    nats_user: str | None
+    nats_password: str | None
+    database: str
+    tables: Tables
+    base_url: str = ""
+    listen: tuple[str, int] = ("127.0.0.1", 0)
+    listen_fd: int = -1
+    expect_hosts: int = 0
+    hosts: tuple[str, ...] = ()
+    driver: str = "auto"
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a role on uvloop where there is one."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main)
+
+
+def stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def tell(what: str) -> None:
+    """Tell the supervisor, if there is one."""
+    descriptor = int(os.environ.get("CHRONOVA_NOTIFY_FD", "-1"))
+    if descriptor >= 0:
+        os.write(descriptor, what.encode() + b"\n")
+
+
+async def agent(options: RoleOptions) -> None:
+    """The agent of one or several hosts."""
+    from hypervisor_agent.driver import OrderFailed
+    from hypervisor_agent.journal import JournalFailed
+    from hypervisor_agent.link import NatsAccess
+    from hypervisor_agent.process import AgentSettings, serve
+
+    stop = stop_on_signals()
+    name = options.nats_user or options.hosts[0]
+    settings = AgentSettings(
+        hosts=options.hosts,
+        driver=options.driver,
+        data_dir=options.data / "agents",
+        nats=NatsAccess(list(options.nats), name, options.nats_user, options.nats_password),
+        driver_options=options.tables.driver,
+    )
+    try:
+        await serve(settings, stop)
+    except (OrderFailed, JournalFailed, ValueError) as error:
+        raise Stop(str(error)) from error
+
+
+async def control(options: RoleOptions, parts: frozenset[str]) -> None:
+    """The named parts of the control plane (api, conductor, projector) on one event loop, until a signal."""
+    stop = stop_on_signals()
+    async with AsyncExitStack() as stack:
+        failures = await _start_parts(options, parts, stack, stop)
+        stopping = asyncio.ensure_future(stop.wait())
+        stack.callback(stopping.cancel)
+        ended, _ = await asyncio.wait({stopping, *failures}, return_when=asyncio.FIRST_COMPLETED)
+        for one in ended:
+            one.result()
+
+
+async def _start_parts(
+    options: RoleOptions, parts: frozenset[str], stack: AsyncExitStack, stop: asyncio.Event
+) -> list[asyncio.Future[Any]]:
+    """Start the parts; what ends them later is on `stack`. The futures end only when a part can not go on."""
+    from cryptography.fernet import Fernet
+
+    from api.services import ApiSettings
+    from commands.conductor import Conductor
+    from commands.handler import Commands
+    from commands.hosts import HostWatch
+    from commands.settings import CommandSettings
+    from projections.projector import Projector
+    from projections.read_model import ReadModel
+
+    failures: list[asyncio.Future[Any]] = []
+    log = await open_log(options, stop)
+    stack.push_async_callback(log.close)
+    if "projector" in parts:
+        projector = await Projector.start(log, options.database)
+        stack.push_async_callback(projector.stop)
+        failures.append(projector.failed)
+    if not parts & {"conductor", "api"}:
+        tell("ready")
+        return failures
+
+    api_settings = build(ApiSettings, options.tables.api, "api", data_dir=options.data)
+    fernet = Fernet(keys.secret(options.data, "secrets"))
+    settings = build(
+        CommandSettings,
+        options.tables.commands,
+        "commands",
+        images_dir=api_settings.images_dir,
+        volumes_dir=api_settings.volumes_dir,
+        seal=lambda text: fernet.encrypt(text.encode()).decode(),
+        unseal=lambda text: fernet.decrypt(text.encode()).decode(),
+    )
+    read = await ReadModel.open(options.database, nats=None if "projector" in parts else log.nc)
+    stack.push_async_callback(read.close)
+    watch = HostWatch(log.nc, settings.host_down_after)
+    await watch.start()
+    stack.push_async_callback(watch.stop)
+
+    async def visible(position: int) -> None:
+        await read.wait_for(position, settings.visible_timeout)
+
+    commands = Commands(log, visible=visible, settings=settings, hosts=watch)
+    if "conductor" in parts:
+        conductor = Conductor(log, commands, read, settings, watch)
+        await conductor.start()
+        stack.push_async_callback(conductor.stop)
+        failures.append(asyncio.create_task(_checkpoints(log, options.data), name="checkpoints"))
+        stack.push_async_callback(_cancel, failures[-1])
+    if "api" in parts:
+        failures.append(await _start_api(options, stack, commands, read, log, api_settings))
+    if options.expect_hosts:
+        await _wait_for_hosts(read, watch, options.expect_hosts, stop)
+    tell("ready")
+    return failures
+
+
+async def _start_api(
+    options: RoleOptions, stack: AsyncExitStack, commands: Any, read: Any, log: Any, settings: Any
+) -> asyncio.Future[Any]:
+    from api.bootstrap import bootstrap
+
+    from api.app import build_app
+    from api.auth import Tokens, load_keys
+    from api.services import Services
+
+    tokens = Tokens(load_keys(options.data), read, recheck=settings.token_recheck_seconds)
+    services = Services(commands=commands, read=read, log=log, tokens=tokens, settings=settings)
+    listener = _listener(options)
+    address, port = listener.getsockname()[:2]
+    await bootstrap(services, options.base_url or f"http://{address}:{port}")
+
+    server = _api_server(build_app(services))
+    serving = asyncio.create_task(server.serve([listener]), name="api")
+
+    async def shut_down() -> None:
+        server.should_exit = True
+        await asyncio.wait({serving}, timeout=REQUESTS_SECONDS + 2)
+
+    stack.push_async_callback(shut_down)
+    while not server.started:
+        if serving.done():
+            serving.result()
+            raise Stop("the API did not start")
+        await asyncio.sleep(0.005)
+    return serving
+
+
+def _api_server(app: Any) -> Any:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are the role's, not the server's."""
+            yield
+
+    return Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=REQUESTS_SECONDS,
+        )
+    )
+
+
+def _listener(options: RoleOptions) -> socket.socket:
+    if options.listen_fd >= 0:
+        return socket.socket(fileno=options.listen_fd)
+    family = socket.AF_INET6 if ":" in options.listen[0] else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(options.listen)
+    except OSError as error:
+        raise Stop(f"{options.listen[0]}:{options.listen[1]} can not be listened on: {error.strerror}") from error
+    return listener
+
+
+async def open_log(options: RoleOptions, stop: asyncio.Event | None = None) -> Any:
+    """The log, waited for as long as NATS may need to come up."""
+    from eventlog.log import EventLog, LogUnavailable
+
+    deadline = asyncio.get_running_loop().time() + NATS_SECONDS
+    while True:
+        try:
+            return await EventLog.open(list(options.nats), user=options.nats_user, password=options.nats_password)
+        except LogUnavailable as error:
+            if asyncio.get_running_loop().time() > deadline or (stop is not None and stop.is_set()):
+                raise Stop(str(error)) from error
+            await asyncio.sleep(NATS_PAUSE_SECONDS)
+
+
+async def _wait_for_hosts(read: Any, watch: Any, count: int, stop: asyncio.Event) -> None:
+    """Until the agents live and have told what they are. Bounded: the control plane is useful without them."""
+    give_up = asyncio.get_running_loop().time() + HOSTS_SECONDS
+    while not stop.is_set() and (len(watch.snapshot()) < count or len(await read.hosts()) < count):
+        if asyncio.get_running_loop().time() > give_up:
+            import structlog
+
+            structlog.get_logger("control").warning("not every host has registered", expected=count)
+            return
+        await asyncio.sleep(HOSTS_PAUSE_SECONDS)
+
+
+async def _checkpoints(log: Any, data: Path) -> None:
+    """Sign what was appended since the last checkpoint, every few minutes."""
+    from datetime import UTC, datetime
+
+    import structlog
+
+    from commands.context import SERVICE
+    from eventlog.checkpoint import load_or_create_key, make_checkpoint
+    from eventlog.envelope import Meta
+    from eventlog.errors import LogError
+
+    key = load_or_create_key(data / "keys")
+    while True:
+        await asyncio.sleep(CHECKPOINT_SECONDS)
+        try:
+            await make_checkpoint(log, key, Meta(actor=SERVICE, request_id="", occurred_at=datetime.now(UTC)))
+        except LogError as error:
+            structlog.get_logger("control").warning("no checkpoint was made", error=str(error))
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
