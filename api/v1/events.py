@@ -37,6 +37,7 @@ async def listing(request: Request) -> Response:
     at, who = services(request), caller(request)
     wanted = event_filter(request)
     limit = whole_number(request, "limit", 100, most=MAX_PAGE)
+    newest_first = request.query_params.get("order", "asc") == "desc"
     rows = await at.read.events(
         EventQuery(
             project_id=None if who.is_admin else who.project_id or "",
@@ -47,8 +48,9 @@ async def listing(request: Request) -> Response:
             request_id=wanted.request_id,
             since=wanted.since,
             until=wanted.until,
-            after_id=_after(request.query_params.get("after")),
-            newest_first=request.query_params.get("order", "asc") == "desc",
+            after_id=None if newest_first else _id(request.query_params.get("after"), EVENTS_PER_COMMIT - 1),
+            before_id=_id(request.query_params.get("after"), 0) if newest_first else None,
+            newest_first=newest_first,
             limit=limit,
         )
     )
@@ -63,14 +65,14 @@ async def listing(request: Request) -> Response:
     return Json(body, headers={"X-Log-Position": str(at.read.position)})
 
 
-def _after(text: str | None) -> int | None:
-    """`12` is everything after position 12, `12.0` everything after its first event."""
+def _id(text: str | None, index_left_out: int) -> int | None:
+    """The event that a page goes on after: `12.0` is one event, `12` all of a commit."""
     if text is None:
         return None
     position, _, index = text.partition(".")
-    if not (position.isascii() and position.isdigit() and len(position) < 16) or (index and not index.isdigit()):
+    if not (position.isascii() and position.isdigit() and len(position) < 16) or not (index + "0").isdigit():
         raise Invalid(f"after={text!r} is no position", hint="Use the position or the id of an event.")
-    return event_id(int(position), min(int(index), EVENTS_PER_COMMIT - 1) if index else EVENTS_PER_COMMIT - 1)
+    return event_id(int(position), min(int(index), EVENTS_PER_COMMIT - 1) if index else index_left_out)
 
 
 async def _user_id(at: Services, actor: str | None) -> str | None:

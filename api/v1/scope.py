@@ -42,8 +42,8 @@ def sees(caller: Caller, project_id: str | None) -> bool:
 
 
 def owner_of(commit: Commit) -> str | None:
-    """The project that the changed thing belongs to; a project belongs to itself."""
-    return commit.id if commit.kind == "project" else _owner(commit.state).project_id
+    """The project that the changed thing belongs to."""
+    return _owner(commit.state).project_id
 
 
 async def visible_server(request: Request) -> Server:
