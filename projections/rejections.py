@@ -33,6 +33,7 @@ STREAM = "CHRONOVA_REJECTIONS"
 BATCH = 500
 FETCH_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
+CANCEL_SECONDS = 0.1
 INACTIVE_SECONDS = 60.0
 # How often what the stream has forgotten is forgotten here.
 ROUND_SECONDS = 3600.0
@@ -92,9 +93,10 @@ class RejectionFollower:
         self._task = asyncio.create_task(self._run(), name="rejections")
 
     async def stop(self) -> None:
-        if self._task is not None:
+        # A fetch that gets its messages in the same moment swallows the cancellation: ask until it is heard.
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=CANCEL_SECONDS)
 
     async def _run(self) -> None:
         while True:
