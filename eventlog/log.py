@@ -15,7 +15,7 @@ position is its stream sequence. Guarantees:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -221,19 +221,22 @@ class EventLog:
         except NoAnswer as error:
             raise LogUnavailable(str(error)) from error
 
+    async def newest(self, kind: str | None = None) -> Recorded | None:
+        """The newest commit of any aggregate of a kind, or of the whole log. Never behind."""
+        return await self._get(self._calls.last_from_leader(self.subject(kind)))
+
     async def read(self, kind: str, id: str, *, after_position: int = 0, upto: int | None = None) -> list[Recorded]:
         """An aggregate's commits, oldest first, with `after_position < position <= upto`."""
         subject = envelope.subject_of(kind, id, self.prefix)
         return [one async for batch in self._bounded(subject, after_position, upto) for one in batch]
 
-    async def scan(
+    def scan(
         self, after: int = 0, *, kind: str | None = None, upto: int | None = None
-    ) -> AsyncIterator[list[Recorded]]:
+    ) -> AsyncGenerator[list[Recorded], None]:
         """Every commit after a position, in order, up to `upto` or to the newest at the time of the call."""
-        async for batch in self._bounded(self.subject(kind), after, upto):
-            yield batch
+        return self._bounded(self.subject(kind), after, upto)
 
-    async def scan_last(self, kind: str = "*") -> AsyncIterator[Recorded]:
+    async def scan_last(self, kind: str = "*") -> AsyncGenerator[Recorded, None]:
         """The newest commit of every aggregate of a kind, once each, in order of position.
 
         Not resumable: raises LogUnavailable when the connection breaks.
@@ -276,7 +279,7 @@ class EventLog:
         """The subject filter for a kind of aggregate, or for the whole log."""
         return f"{self.prefix}.{kind}.*" if kind else f"{self.prefix}.>"
 
-    async def _bounded(self, subject: str, after: int, upto: int | None) -> AsyncIterator[list[Recorded]]:
+    async def _bounded(self, subject: str, after: int, upto: int | None) -> AsyncGenerator[list[Recorded], None]:
         head = await self.last_position() if upto is None else upto
         failures = 0
         while after < head:
