@@ -4,10 +4,13 @@ The embedded server listens on the loopback interface only, keeps everything und
 `sync_interval="always"` acknowledges a commit only after it is on disk. It ends with the process that started it:
 `stop` asks it to and waits, and if the parent dies in any way the kernel sends it SIGTERM. After a kill -9 of the
 server, `start` with the same directory brings back everything that was acknowledged.
+
+Two servers never use one directory: the running server holds a lock on it, which ends with the server however it ends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -124,11 +127,12 @@ class EmbeddedNats:
         if self.poll() is None and self._process is not None:
             raise NatsServerFailed(f"nats-server is running already (pid {self.pid})")
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        wanted = [self._port] if self._port else [self._remembered_port(), -1]
-        for port in wanted:
-            if port and self._try_start(port):
-                return
-        raise NatsServerFailed(f"nats-server did not start; it wrote to {self.log_file}: {self._last_words()}")
+        lock = self._lock()
+        try:
+            self._start_on_some_port(lock)
+        finally:
+            # From here on the server holds it, through the descriptor that it inherited.
+            os.close(lock)
 
     def stop(self) -> None:
         """Ask the server to end and wait for it; kill it if it does not end in time."""
@@ -162,7 +166,29 @@ class EmbeddedNats:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _try_start(self, port: int) -> bool:
+    def _lock(self) -> int:
+        """A descriptor that holds the directory's lock; waits for a server of before to finish."""
+        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + STOP_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise NatsServerFailed(f"another nats-server uses {self.directory}: stop it first") from None
+                time.sleep(POLL_SECONDS)
+            else:
+                return descriptor
+
+    def _start_on_some_port(self, lock: int) -> None:
+        wanted = [self._port] if self._port else [self._remembered_port(), -1]
+        for port in wanted:
+            if port and self._try_start(port, lock):
+                return
+        raise NatsServerFailed(f"nats-server did not start; it wrote to {self.log_file}: {self._last_words()}")
+
+    def _try_start(self, port: int, lock: int) -> bool:
         config = self.directory / "nats-server.conf"
         text = server_config(self.directory, port, self._sync_interval, self._auth)
         descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -171,7 +197,7 @@ class EmbeddedNats:
             file.write(text)
         for stale in self.directory.glob("*.ports"):
             stale.unlink()
-        self._process = _spawn_for_life([str(self._program), "-c", str(config)], self.log_file)
+        self._process = _spawn_for_life([str(self._program), "-c", str(config)], self.log_file, lock)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             ports = next(self.directory.glob(f"*_{self._process.pid}.ports"), None)
@@ -205,7 +231,7 @@ class EmbeddedNats:
         return lines[-1] if lines else "nothing"
 
 
-def _spawn_for_life(command: list[str], log_file: Path) -> subprocess.Popen[bytes]:
+def _spawn_for_life(command: list[str], log_file: Path, inherited: int) -> subprocess.Popen[bytes]:
     """Start a program that the kernel ends when this process dies.
 
     The kernel watches the *thread* that started the program, so that is one that waits for the program's end and
@@ -226,6 +252,7 @@ def _spawn_for_life(command: list[str], log_file: Path) -> subprocess.Popen[byte
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    pass_fds=[inherited],
                     start_new_session=True,
                 )
         except OSError as error:

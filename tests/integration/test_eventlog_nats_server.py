@@ -90,6 +90,16 @@ def test_a_server_that_can_not_start_says_why(tmp_path: Path) -> None:
         EmbeddedNats.start(tmp_path, port=taken.getsockname()[1])
 
 
+def test_two_servers_never_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventlog.nats_server.STOP_SECONDS", 0.2)
+    with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
+        with pytest.raises(NatsServerFailed, match="another nats-server uses"):
+            EmbeddedNats.start(tmp_path, sync_interval=None)
+        os.kill(server.pid, signal.SIGKILL)
+        with EmbeddedNats.start(tmp_path, sync_interval=None) as next_server:
+            assert next_server.poll() is None
+
+
 async def test_the_log_is_the_same_with_and_without_users(tmp_path: Path) -> None:
     with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
         log = await EventLog.open(server.url)
