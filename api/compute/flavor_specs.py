@@ -1,0 +1,158 @@
+"""/flavors/{id}/os-extra_specs and who may use a private flavor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from api.compute.call import Call, Reply, empty, reply
+from api.compute.dispatch import Route
+from api.compute.lookups import flavor_of
+from api.compute.policy import enforce
+from api.compute.schemas import flavors as schemas
+from domain.errors import Conflict, Invalid, NotFound
+from domain.resources import Flavor
+
+_RULE = "os_compute_api:os-flavor-extra-specs:"
+
+
+async def index(call: Call) -> Reply:
+    enforce(call, _RULE + "index")
+    return reply({"extra_specs": (await flavor_of(call, call.params[0])).extra_specs})
+
+
+async def show(call: Call) -> Reply:
+    enforce(call, _RULE + "show")
+    flavor_id, key = call.params
+    specs = (await flavor_of(call, flavor_id)).extra_specs
+    if key not in specs:
+        raise NotFound(f"Flavor {flavor_id} has no extra specs with key {key}.")
+    return reply({key: specs[key]})
+
+
+async def create(call: Call) -> Reply:
+    body = await call.object()
+    schemas.SPECS.check(call.version, body)
+    enforce(call, _RULE + "create")
+    specs = _texts(body["extra_specs"])
+    flavor = await _merge(call, specs)
+    return reply({"extra_specs": {key: flavor.extra_specs[key] for key in specs}})
+
+
+async def update(call: Call) -> Reply:
+    key = call.params[1]
+    body = await call.object()
+    schemas.SPEC.check(call.version, body)
+    enforce(call, _RULE + "update")
+    if key not in body:
+        raise Invalid("Request body and URI mismatch")
+    await _merge(call, _texts(body))
+    return reply({key: str(body[key])})
+
+
+def _texts(specs: dict[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in specs.items()}
+
+
+async def _merge(call: Call, specs: dict[str, str]) -> Flavor:
+    flavor = await flavor_of(call, call.params[0])
+
+    def merged(state: Flavor) -> dict[str, Any]:
+        return {"extra_specs": state.extra_specs | specs}
+
+    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, check=merged)
+    return cast("Flavor", changed)
+
+
+async def delete(call: Call) -> Reply:
+    enforce(call, _RULE + "delete")
+    flavor_id, key = call.params
+    flavor = await flavor_of(call, flavor_id)
+
+    def without(state: Flavor) -> dict[str, Any]:
+        if key not in state.extra_specs:
+            raise NotFound(f"Flavor {flavor_id} has no extra specs with key {key}.")
+        return {"extra_specs": {name: value for name, value in state.extra_specs.items() if name != key}}
+
+    await call.services.commands.update("flavor", flavor.id, {}, call.context, check=without)
+    return empty(200)
+
+
+async def access(call: Call) -> Reply:
+    enforce(call, "os_compute_api:os-flavor-access")
+    flavor = await flavor_of(call, call.params[0])
+    if flavor.is_public:
+        raise NotFound("Access list not available for public flavors.")
+    return _access(flavor)
+
+
+def _access(flavor: Flavor) -> Reply:
+    return reply({"flavor_access": [{"flavor_id": flavor.flavor_id, "tenant_id": one} for one in flavor.access]})
+
+
+async def act(call: Call) -> Reply:
+    body = await call.object()
+    if not body:
+        raise Invalid("Malformed request body")
+    key = next(iter(body))
+    run = _ACTIONS.get(key)
+    if run is None:
+        raise Invalid(f"There is no such action: {key}")
+    return await run(call, body)
+
+
+async def _project(call: Call, tenant: str) -> str:
+    found = await call.services.read.resource("project", tenant)
+    if found is None or found.deleted:
+        raise Invalid(f"Project ID {tenant} is not a valid project.")
+    return tenant
+
+
+async def _add(call: Call, body: dict[str, Any]) -> Reply:
+    schemas.ADD_ACCESS.check(call.version, body)
+    enforce(call, "os_compute_api:os-flavor-access:add_tenant_access")
+    flavor = await flavor_of(call, call.params[0])
+    if flavor.is_public and call.version >= 7:
+        raise Conflict("Can not add access to a public flavor.")
+    tenant = await _project(call, body["addTenantAccess"]["tenant"])
+
+    def added(state: Flavor) -> dict[str, Any]:
+        if tenant in state.access:
+            raise Conflict(
+                f"Flavor access already exists for flavor {state.flavor_id} and project {tenant} combination."
+            )
+        return {"access": [*state.access, tenant]}
+
+    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, verb="access", check=added)
+    return _access(cast("Flavor", changed))
+
+
+async def _remove(call: Call, body: dict[str, Any]) -> Reply:
+    schemas.REMOVE_ACCESS.check(call.version, body)
+    enforce(call, "os_compute_api:os-flavor-access:remove_tenant_access")
+    flavor = await flavor_of(call, call.params[0])
+    tenant = await _project(call, body["removeTenantAccess"]["tenant"])
+
+    def removed(state: Flavor) -> dict[str, Any]:
+        if tenant not in state.access:
+            raise NotFound(f"Flavor access not found for {state.flavor_id} / {tenant} combination.")
+        return {"access": [one for one in state.access if one != tenant]}
+
+    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, verb="access", check=removed)
+    return _access(cast("Flavor", changed))
+
+
+_ACTIONS: dict[str, Callable[[Call, dict[str, Any]], Awaitable[Reply]]] = {
+    "addTenantAccess": _add,
+    "removeTenantAccess": _remove,
+}
+
+ROUTES = [
+    Route("GET", "/flavors/{}/os-extra_specs", index),
+    Route("POST", "/flavors/{}/os-extra_specs", create),
+    Route("GET", "/flavors/{}/os-extra_specs/{}", show),
+    Route("PUT", "/flavors/{}/os-extra_specs/{}", update),
+    Route("DELETE", "/flavors/{}/os-extra_specs/{}", delete),
+    Route("GET", "/flavors/{}/os-flavor-access", access),
+    Route("POST", "/flavors/{}/action", act),
+]
