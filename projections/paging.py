@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Integer, Select, Table, and_, func, or_
 
-from projections.query import MAX_LIMIT, InvalidQuery
+from projections.query import InvalidQuery, bounded
 
 Order = list[tuple[ColumnElement[Any], bool]]  # expression, descending
 
@@ -42,7 +42,7 @@ def page(statement: Select[Any], order: Order, limit: int, after: Sequence[Any] 
     if after is not None:
         statement = statement.where(_beyond(order, after))
     by = [expression.desc() if descending else expression.asc() for expression, descending in order]
-    return statement.order_by(*by).limit(max(0, min(limit, MAX_LIMIT)))
+    return statement.order_by(*by).limit(bounded(limit))
 
 
 def _beyond(order: Order, after: Sequence[Any]) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 
 from projections.fold_resources import key_text
 from projections.paging import order_of, page
-from projections.query import MAX_LIMIT, InvalidQuery
+from projections.query import MAX_LIMIT, InvalidQuery, bounded
 from projections.schema import EVENTS_PER_COMMIT, RESOURCE_KEYS, actions, events, placement, rejections, resources
 from projections.times import to_text
 
@@ -19,35 +19,20 @@ Sort = Sequence[tuple[str, str]]
 OLDEST_FIRST: Sort = (("created_at", "asc"),)
 
 
-def actions_statement(
-    server_id: str,
-    *,
-    limit: int,
-    below: int | None,
-    changes_since: datetime | None,
-    changes_before: datetime | None,
-    internal: bool,
-) -> Select[Any]:
-    """Actions of a server, newest first, with ids below a given one."""
-    statement = select(actions).where(actions.c.server_id == server_id)
-    if below is not None:
-        statement = statement.where(actions.c.id < below)
-    if changes_since is not None:
-        statement = statement.where(actions.c.updated_at >= to_text(changes_since))
-    if changes_before is not None:
-        statement = statement.where(actions.c.updated_at <= to_text(changes_before))
-    if not internal:
-        statement = statement.where(actions.c.internal == 0)
-    return statement.order_by(actions.c.id.desc()).limit(bounded(limit))
+def commit_text(aggregate_id: str, upto: int | None, at: datetime | None) -> tuple[str, tuple[Any, ...]]:
+    """The newest event of an aggregate at or before a position or a time."""
+    wanted = {
+        "aggregate_id=?": aggregate_id,
+        "id<?": None if upto is None else (upto + 1) * EVENTS_PER_COMMIT,
+        "occurred_at<=?": to_text(at),
+    }
+    given = {condition: value for condition, value in wanted.items() if value is not None}
+    return f"select id from events where {' and '.join(given)} order by id desc limit 1", tuple(given.values())
 
 
 def newest_actions_statement(server_ids: Sequence[str]) -> Select[Any]:
     newest = select(func.max(actions.c.id)).where(actions.c.server_id.in_(server_ids)).group_by(actions.c.server_id)
     return select(actions).where(actions.c.id.in_(newest))
-
-
-def bounded(limit: int) -> int:
-    return max(0, min(limit, MAX_LIMIT))
 
 
 def resource_conditions(
@@ -97,7 +82,9 @@ def resource_marker_statement(kind: str, sort: Sort, marker: str) -> Select[Any]
 class EventQuery:
     """Which events of the log. `request_id` finds what a request did and what followed from it (correlation).
 
-    `after` and `before` are positions, `after_id` and `before_id` events, all exclusive. `types` may end in `*`.
+    `causation_id` finds what a commit or report led to: quick together with an aggregate, a search of all later events
+    without. `after` and `before` are positions, `after_id` and `before_id` events, all exclusive. `types` may end in
+    `*`.
     """
 
     project_id: str | None = None
@@ -128,6 +115,9 @@ def events_statement(query: EventQuery) -> Select[Any]:
             found.append(column[name] == value)
     if query.request_id is not None:
         found.append(column.correlation_id == query.request_id)
+    if query.causation_id is not None and query.causation_id.isdecimal():
+        # Nothing is caused by what comes after it.
+        found.append(column.id > int(query.causation_id) * EVENTS_PER_COMMIT)
     if query.phases:
         found.append(column.phase.in_(query.phases))
     if query.types:

@@ -18,6 +18,10 @@ MAX_PATTERN = 255
 StatePair = tuple[str | None, tuple[str | None, ...] | None]
 
 
+def bounded(limit: int) -> int:
+    return max(0, min(limit, MAX_LIMIT))
+
+
 class MarkerNotFound(LookupError):
     """The marker names no row of this list."""
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import DataError
 
 from domain import resources as domain_resources
@@ -22,22 +22,21 @@ from domain.resources import Host, Resource
 from domain.server import Server, decode_server
 from projections import queries, queries_servers
 from projections.database import ReadModelUnavailable, Statements, connect, parse, version_of
+from projections.facts import position_of
 from projections.queries import EventQuery
+from projections.queries_actions import ActionQuery, read_action, read_actions, with_steps
 from projections.query import MAX_LIMIT, InvalidQuery, MarkerNotFound, ServerQuery
-from projections.reader import Reader, rows
+from projections.reader import ReadConnection, Reader
 from projections.rows import (
     ActionRow,
     HostRow,
     LogEventRow,
     PlacementRow,
     RejectionRow,
-    StepRow,
     Usage,
     action_row,
     log_event_row,
-    nova_events,
     rejection_row,
-    step_row,
 )
 from projections.schema import LOG, SCHEMA_VERSION, placement, servers
 from projections.waiting import SUBJECT, Horizon, horizon
@@ -112,7 +111,7 @@ class ReadModel:
 
     async def _look(self) -> None:
         sql = self._statements.text("select position from positions where name=?")
-        found = await self._reader.small(lambda connection: rows(connection, sql, (LOG,)))
+        found = await self._reader.small(lambda connection: connection.rows(sql, (LOG,)))
         self._horizon.advance(found[0][0])
 
     async def _keep_looking(self) -> None:
@@ -130,18 +129,16 @@ class ReadModel:
     async def server(self, id: str) -> Server | None:
         """The newest known state; deleted servers included."""
         sql = self._statements.text("select state from servers where id=?")
-        found = await self._reader.small(lambda connection: rows(connection, sql, (id,)))
+        found = await self._reader.small(lambda connection: connection.rows(sql, (id,)))
         return decode_server(found[0][0]) if found else None
 
     async def servers(self, query: ServerQuery) -> list[Server]:
         """Raises MarkerNotFound, InvalidQuery."""
 
-        def read(connection: Connection) -> list[Server]:
+        def read(connection: ReadConnection) -> list[Server]:
             marker = None
             if query.marker is not None:
-                marker = connection.execute(queries_servers.marker_statement(query)).first()
-                if marker is None:
-                    raise MarkerNotFound(query.marker)
+                marker = _marker(connection, queries_servers.marker_statement(query), query.marker)
             statement = queries_servers.list_statement(query, self.dialect, marker)
             return [decode_server(row[2]) for row in _execute(connection, statement)]
 
@@ -155,8 +152,9 @@ class ReadModel:
         statement = select(
             func.count(), func.coalesce(func.sum(servers.c.vcpus), 0), func.coalesce(func.sum(servers.c.memory_mb), 0)
         ).where(servers.c.project_id == project_id, servers.c.deleted == 0)
-        row = await self._reader.large(lambda connection: connection.execute(statement).one())
-        return Usage(instances=int(row[0]), cores=int(row[1]), ram=int(row[2]))
+        found = await self._reader.large(lambda connection: connection.select(statement))
+        instances, cores, ram = map(int, found[0])
+        return Usage(instances=instances, cores=cores, ram=ram)
 
     # --- actions ------------------------------------------------------------------------------------------------
 
@@ -175,57 +173,43 @@ class ReadModel:
 
         `steps=True` fills in steps and events. Raises MarkerNotFound.
         """
+        text = self._statements.text
+        query = ActionQuery(
+            limit=limit,
+            marker=marker,
+            changes_since=changes_since,
+            changes_before=changes_before,
+            internal=internal,
+        )
 
-        def read(connection: Connection) -> list[ActionRow]:
-            below = None if marker is None else self._action_id(connection, server_id, marker)
-            statement = queries.actions_statement(
-                server_id,
-                limit=limit,
-                below=below,
-                changes_since=changes_since,
-                changes_before=changes_before,
-                internal=internal,
-            )
-            found = connection.execute(statement).all()
-            return [self._full(connection, row) if steps else action_row(row) for row in found]
+        def read(connection: ReadConnection) -> list[ActionRow]:
+            found = read_actions(connection, text, server_id, query)
+            return with_steps(connection, text, server_id, found) if steps else [action_row(row) for row in found]
 
         return await (self._reader.large(read) if steps else self._reader.small(read))
 
     async def action(self, server_id: str, request_id: str) -> ActionRow | None:
         """The newest action of this request, with its events and steps."""
-        sql = self._statements.text("select * from actions where request_id=? and server_id=? order by id desc limit 1")
+        text = self._statements.text
 
-        def read(connection: Connection) -> ActionRow | None:
-            found = rows(connection, sql, (request_id, server_id))
-            return self._full(connection, found[0]) if found else None
+        def read(connection: ReadConnection) -> list[ActionRow]:
+            found = read_action(connection, text, server_id, request_id)
+            return with_steps(connection, text, server_id, found)
 
-        return await self._reader.small(read)
+        return next(iter(await self._reader.small(read)), None)
 
     async def newest_actions(self, server_ids: Sequence[str]) -> dict[str, ActionRow]:
         """The newest action of each of these servers, without steps."""
         statement = queries.newest_actions_statement(server_ids[:MAX_LIMIT])
-        found = await self._reader.large(lambda connection: connection.execute(statement).all())
+        found = await self._reader.large(lambda connection: connection.select(statement))
         return {row.server_id: action_row(row) for row in found}
-
-    def _action_id(self, connection: Connection, server_id: str, request_id: str) -> int:
-        sql = self._statements.text("select max(id) from actions where request_id=? and server_id=?")
-        id: int | None = rows(connection, sql, (request_id, server_id))[0][0]
-        if id is None:
-            raise MarkerNotFound(request_id)
-        return id
-
-    def _full(self, connection: Connection, row: Sequence[Any]) -> ActionRow:
-        sql = self._statements.text("select * from action_steps where action_id=? order by number")
-        steps: tuple[StepRow, ...] = tuple(step_row(step) for step in rows(connection, sql, (row[0],)))
-        owner = rows(connection, self._statements.text("select project_id from servers where id=?"), (row[1],))
-        return action_row(row, steps, nova_events(steps, owner[0][0] if owner else ""))
 
     # --- resources ----------------------------------------------------------------------------------------------
 
     async def resource(self, kind: str, id: str) -> Resource | None:
         """The newest known state; deleted resources included."""
         sql = self._statements.text("select state from resources where kind=? and id=?")
-        found = await self._reader.small(lambda connection: rows(connection, sql, (kind, id)))
+        found = await self._reader.small(lambda connection: connection.rows(sql, (kind, id)))
         return domain_resources.decode(kind, found[0][0]) if found else None
 
     async def resource_by_name(self, kind: str, name: str, project_id: str | None = None) -> Resource | None:
@@ -254,13 +238,11 @@ class ReadModel:
             kind, project_id=project_id, name=name, ids=ids, where=where, include_deleted=include_deleted
         )
 
-        def read(connection: Connection) -> list[Resource]:
+        def read(connection: ReadConnection) -> list[Resource]:
             after = None
             if marker is not None:
-                after = connection.execute(queries.resource_marker_statement(kind, sort, marker)).first()
-                if after is None:
-                    raise MarkerNotFound(marker)
-            found = connection.execute(queries.resources_statement(conditions, sort, limit, after)).all()
+                after = _marker(connection, queries.resource_marker_statement(kind, sort, marker), marker)
+            found = connection.select(queries.resources_statement(conditions, sort, limit, after))
             return [domain_resources.decode(kind, row[0]) for row in found]
 
         return await self._reader.large(read)
@@ -268,16 +250,12 @@ class ReadModel:
     async def hosts(self) -> list[HostRow]:
         """Every host with what is placed on it, by name."""
 
-        def read(connection: Connection) -> list[HostRow]:
+        def read(connection: ReadConnection) -> list[HostRow]:
             conditions = queries.resource_conditions(
                 "host", project_id=None, name=None, ids=None, where=None, include_deleted=False
             )
-            found = connection.execute(
-                queries.resources_statement(conditions, (("name", "asc"),), MAX_LIMIT, None)
-            ).all()
-            placed = {
-                row[0]: [int(value) for value in row[1:]] for row in connection.execute(queries.placed_statement())
-            }
+            found = connection.select(queries.resources_statement(conditions, (("name", "asc"),), MAX_LIMIT, None))
+            placed = {row[0]: row for row in connection.select(queries.placed_statement())}
             return [_host_row(host, placed.get(host.name)) for host in (_decode_host(row[0]) for row in found)]
 
         return await self._reader.large(read)
@@ -285,28 +263,21 @@ class ReadModel:
     async def placements(self, host: str) -> list[PlacementRow]:
         """What is placed on a host, server by server."""
         statement = select(placement).where(placement.c.host == host).order_by(placement.c.server_id, placement.c.role)
-        found = await self._reader.large(lambda connection: connection.execute(statement).mappings().all())
-        return [PlacementRow(**row) for row in found]
+        found = await self._reader.large(lambda connection: connection.select(statement))
+        return [PlacementRow(**row._mapping) for row in found]
 
     # --- events and rejections ----------------------------------------------------------------------------------
 
     async def events(self, query: EventQuery) -> list[LogEventRow]:
         statement = queries.events_statement(query)
-        found = await self._reader.large(lambda connection: connection.execute(statement).all())
+        found = await self._reader.large(lambda connection: connection.select(statement))
         return [log_event_row(row) for row in found]
 
     async def commit_position(self, aggregate_id: str, *, upto: int | None = None, at: datetime | None = None) -> int:
         """The position of the aggregate's newest commit at or before a position or a time; 0 if there is none."""
-        query = EventQuery(
-            aggregate_id=aggregate_id,
-            before=None if upto is None else upto + 1,
-            until=at,
-            newest_first=True,
-            limit=1,
-        )
-        statement = queries.events_statement(query)
-        row = await self._reader.small(lambda connection: connection.execute(statement).first())
-        return 0 if row is None else log_event_row(row).position
+        sql, parameters = queries.commit_text(aggregate_id, upto, at)
+        found = await self._reader.small(lambda connection: connection.rows(self._statements.text(sql), parameters))
+        return position_of(found[0][0]) if found else 0
 
     async def rejections(
         self,
@@ -329,21 +300,28 @@ class ReadModel:
             before_id=before_id,
             limit=limit,
         )
-        found = await self._reader.large(lambda connection: connection.execute(statement).all())
+        found = await self._reader.large(lambda connection: connection.select(statement))
         return [rejection_row(row) for row in found]
 
 
 _decode_host = msgspec.json.Decoder(Host).decode
 
 
-def _host_row(host: Host, placed: Sequence[int] | None) -> HostRow:
-    vcpus, memory_mb, disk_gb, count = placed or (0, 0, 0, 0)
+def _host_row(host: Host, placed: Sequence[Any] | None) -> HostRow:
+    vcpus, memory_mb, disk_gb, count = map(int, placed[1:]) if placed else (0, 0, 0, 0)
     return HostRow(host=host, vcpus_used=vcpus, memory_mb_used=memory_mb, disk_gb_used=disk_gb, servers=count)
 
 
-def _execute(connection: Connection, statement: Select[Any]) -> Sequence[Any]:
+def _marker(connection: ReadConnection, statement: Select[Any], marker: str) -> Sequence[Any]:
+    found = connection.select(statement)
+    if not found:
+        raise MarkerNotFound(marker)
+    return found[0]
+
+
+def _execute(connection: ReadConnection, statement: Select[Any]) -> Sequence[Any]:
     try:
-        return connection.execute(statement).all()
+        return connection.select(statement)
     except DataError as error:
         # What RE2 could read, PostgreSQL could not.
         raise InvalidQuery(f"the database can not read a pattern: {error.orig}") from error

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Row, Select
 from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
@@ -21,24 +21,53 @@ T = TypeVar("T")
 READ_THREADS = 4
 
 
+class ReadConnection:
+    """One connection of one thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._driver: Any = connection.connection.driver_connection
+
+    def rows(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+        """All rows of a statement given as text: past SQLAlchemy, whose bookkeeping costs more than a point read."""
+        found: list[Any] = self._driver.execute(sql, parameters).fetchall()
+        return found
+
+    def select(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        return self._connection.execute(statement).all()
+
+    def is_broken_by(self, error: BaseException) -> bool:
+        if isinstance(error, DBAPIError):
+            return error.connection_invalidated
+        return self._connection.dialect.is_disconnect(error, self._driver, None)  # type: ignore[arg-type]  # typed by Protocol
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def discard(self) -> None:
+        self._connection.invalidate()
+
+
 class Reader:
     """Runs functions of a connection. Safe to use from the event loop only."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        assert engine.dialect.loaded_dbapi is not None
+        self._driver_error = engine.dialect.loaded_dbapi.Error
         self._inline = engine.dialect.name == "sqlite"
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read-model")
         self._local = threading.local()
-        self._connections: list[Connection] = []
+        self._connections: list[ReadConnection] = []
         self._lock = threading.Lock()
 
-    async def small(self, read: Callable[[Connection], T]) -> T:
+    async def small(self, read: Callable[[ReadConnection], T]) -> T:
         """A read of a few rows by key."""
         if self._inline:
             return self._run(read)
         return await self.large(read)
 
-    async def large(self, read: Callable[[Connection], T]) -> T:
+    async def large(self, read: Callable[[ReadConnection], T]) -> T:
         """Any other read."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, read)
 
@@ -48,24 +77,22 @@ class Reader:
             connection.close()
         self._engine.dispose()
 
-    def _run(self, read: Callable[[Connection], T]) -> T:
+    def _run(self, read: Callable[[ReadConnection], T]) -> T:
+        connection = self._connection()
         try:
-            return read(self._connection())
-        except DBAPIError as error:
-            if not error.connection_invalidated:
+            return read(connection)
+        except (DBAPIError, self._driver_error) as error:
+            if not connection.is_broken_by(error):
                 raise
-            self._local.connection = None
-            return read(self._connection())
+        connection.discard()
+        self._local.connection = None
+        return read(self._connection())
 
-    def _connection(self) -> Connection:
-        connection: Connection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> ReadConnection:
+        connection: ReadConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection = ReadConnection(self._engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
             self._local.connection = connection
             with self._lock:
                 self._connections.append(connection)
         return connection
-
-
-def rows(connection: Connection, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
-    return list(connection.exec_driver_sql(sql, parameters).all())

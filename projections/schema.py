@@ -95,7 +95,7 @@ servers = Table(
     _number("deleted"),
     _number("stuck"),
     _text("state"),
-    _index("servers_by_project", "project_id", "deleted", "created_at", "id"),
+    _index("servers_by_project", "project_id", "deleted", "created_at", "id", "vcpus", "memory_mb"),
     _index("servers_by_creation", "deleted", "created_at", "id"),
     _index("servers_by_host", "host", where="host is not null"),
 )
@@ -222,7 +222,6 @@ events = Table(
     _number("failed"),
     _index("events_by_aggregate", "aggregate_id", "id"),
     _index("events_by_correlation", "correlation_id"),
-    _index("events_by_causation", "causation_id", where="causation_id <> ''"),
 )
 
 # Not from the log: the bounded stream of rejected commands, whose sequence is the id.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
+from eventlog.envelope import Event
 from eventlog.log import EventLog
 from projections import replay
 from projections.database import ReadModelUnavailable, connect
@@ -15,6 +17,7 @@ from projections.projector import Projector
 from projections.query import ServerQuery
 from projections.read_model import ReadModel
 from projections.swap import RebuildInProgress
+from tests.postgres_fixture import Postgres
 from tests.projections_samples import World, all_rows, append_all, fill, lively
 
 
@@ -194,4 +197,53 @@ async def test_a_reader_in_another_process_learns_the_position(event_log: EventL
     assert await looking.wait_for(last, 10)
     await told.close()
     await looking.close()
+    await projector.stop()
+
+
+async def test_broken_connections_are_replaced(event_log: EventLog, postgres: Postgres) -> None:
+    url = postgres.database()
+    world = lively()
+    projector = await Projector.start(event_log, url)
+    read = await ReadModel.open(url)
+    await append_all(event_log, world)
+    assert await read.wait_for(len(world.log), 10)
+    id, server = next(iter(world.servers.items()))
+    for _ in range(3):
+        engine = connect(postgres.url("postgres"))
+        with engine.begin() as connection:
+            connection.execute(
+                text("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name"),
+                {"name": make_url(url).database},
+            )
+        engine.dispose()
+        assert await read.server(id) == server
+        assert len(await read.servers(ServerQuery(deleted=None))) == len(world.servers)
+        before = len(world.log)
+        world.active()
+        last = await append_all(event_log, world, start=before)
+        assert await read.wait_for(last, 10)
+    await projector.stop()
+    await read.close()
+    assert await replay.verify(event_log, url) == []
+
+
+async def test_a_commit_that_can_not_be_folded_stops_the_projector_loudly(
+    event_log: EventLog, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    projector = await Projector.start(event_log, database_url)
+    world = World()
+    world.active()
+    last = await append_all(event_log, world)
+    await event_log.append(
+        "server",
+        "not-a-server",
+        expected=None,
+        events=[Event("server.x.y")],
+        state=b"[]",
+        meta=world.log[0].commit.meta,
+    )
+    with pytest.raises(msgspec.ValidationError):
+        await asyncio.wait_for(projector.failed, 10)
+    assert projector.position <= last
+    assert "the projector stopped" in caplog.text
     await projector.stop()

@@ -22,7 +22,7 @@ async def stream(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     name = f"REJECTED_{event_log.stream}"
     monkeypatch.setattr(rejections, "STREAM", name)
     monkeypatch.setattr(rejections, "PAUSE_SECONDS", 0.05)
-    yield name
+    return name
 
 
 async def make_stream(log: EventLog, name: str) -> None:
