@@ -1,0 +1,108 @@
+"""Orders of a guest's beginning and end: create_disk, config_drive, spawn, rebuild, destroy and offload."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import msgspec
+
+from domain.orders import GuestSpec
+from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt import config_drive, disks
+from hypervisor_agent.libvirt.domain_xml import root_volume, with_devices
+from hypervisor_agent.libvirt.record import GuestRecord
+from hypervisor_agent.libvirt.work import Work
+
+Details = dict[str, Any]
+
+
+async def create_disk(work: Work) -> Details:
+    """The guest's directory and root disk. A disk that is there already stays: nothing else may have made it."""
+    spec = _adopt_spec(work)
+    if root_volume(spec) is None and not work.files.disk.exists():
+        with work.step("create root disk", 10):
+            await _fresh_disk(work, spec)
+    return {}
+
+
+async def make_config_drive(work: Work) -> Details:
+    spec = _adopt_spec(work)
+    with work.step("write config drive", 30):
+        await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
+    return {}
+
+
+async def spawn(work: Work) -> Details:
+    """Define and start. The config drive is written even when the user asked for none: there is no metadata service."""
+    spec = _adopt_spec(work)
+    if await work.guest.active():
+        return {}
+    await create_disk(work)
+    if not work.files.config_drive.exists():
+        await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
+    with work.step("define guest", 50):
+        await work.define()
+    with work.step("start guest", 60):
+        await work.start()
+    return {}
+
+
+async def rebuild(work: Work) -> Details:
+    """A fresh root disk from the order's image, and a start. Volumes and interfaces stay."""
+    record = work.record
+    with work.step("stop guest", 10):
+        await work.guest.force_off()
+    record.rescue = None
+    record.spec = _merged(work.order.spec, record.spec)
+    work.remember(record)
+    work.files.rescue_disk.unlink(missing_ok=True)
+    if root_volume(record.spec) is None:
+        with work.step("create root disk", 30):
+            await _fresh_disk(work, record.spec)
+    with work.step("write config drive", 60):
+        await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
+    with work.step("start guest", 70):
+        await work.define()
+        await work.start()
+    return {}
+
+
+async def destroy(work: Work) -> Details:
+    """Guest, disks and logs gone; its bridges too when it was the last on them."""
+    with work.step("stop guest", 20):
+        await work.guest.force_off()
+    with work.step("remove guest", 60):
+        await work.guest.undefine()
+        nics = work.known.spec.nics if work.known else work.order.spec.nics
+        await work.services.connection.run(_remove_files, work)
+        await work.services.connection.run(work.services.networks.remove_unused, nics)
+    return {}
+
+
+def _remove_files(work: Work) -> None:
+    if work.files.folder.exists():
+        shutil.rmtree(work.files.folder)
+    work.files.serial_socket.unlink(missing_ok=True)
+
+
+def _adopt_spec(work: Work) -> GuestSpec:
+    """Remember the order's spec as the guest's own."""
+    known = work.known
+    spec = _merged(work.order.spec, known.spec if known else None)
+    record = known or GuestRecord(spec)
+    record.spec = spec
+    work.remember(record)
+    return spec
+
+
+def _merged(spec: GuestSpec, known: GuestSpec | None) -> GuestSpec:
+    devices = with_devices(spec, known)
+    volumes = tuple(msgspec.structs.replace(volume, device=devices[volume.id]) for volume in spec.volumes)
+    return msgspec.structs.replace(spec, volumes=volumes)
+
+
+async def _fresh_disk(work: Work, spec: GuestSpec) -> None:
+    if spec.image is None:
+        raise OrderFailed("no_image", "The server has neither an image nor a boot volume. Create it with one of them.")
+    await disks.create_overlay(work.files.disk, spec.image, spec.disk_gb)

@@ -1,0 +1,101 @@
+"""Disk images, by qemu-img. Every function makes its result whole or not at all: it works beside it and renames.
+
+A cancelled order kills its qemu-img; what it left beside the result is overwritten by the next try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from domain.orders import ImageSpec
+from hypervisor_agent.driver import OrderFailed
+
+GIB = 1 << 30
+STDERR_LIMIT = 2000
+
+
+async def create_overlay(disk: Path, image: ImageSpec, size_gb: int) -> None:
+    """A disk that begins as the image and is as large as the flavor says (never smaller than the image)."""
+    source = existing(
+        image.path,
+        "image_missing",
+        f"Image {image.id} is not at {image.path} on this host. Upload it again, or use another image.",
+    )
+    known = await info(source, image.disk_format)
+    size = max(size_gb * GIB, int(known["virtual-size"]))
+    fresh = disk.with_name(f"{disk.name}.new")
+    await qemu_img("create", "-q", "-f", "qcow2", "-b", source, "-F", image.disk_format, fresh, size)
+    fresh.replace(disk)
+
+
+async def create_blank(disk: Path, size_gb: int) -> None:
+    fresh = disk.with_name(f"{disk.name}.new")
+    await qemu_img("create", "-q", "-f", "qcow2", fresh, max(1, size_gb) * GIB)
+    fresh.replace(disk)
+
+
+async def grow(disk: Path, size_gb: int) -> None:
+    """Make a disk that nobody uses at least that large; a larger one stays."""
+    known = await info(disk)
+    if int(known["virtual-size"]) < size_gb * GIB:
+        await qemu_img("resize", "-q", "-f", known["format"], disk, size_gb * GIB)
+
+
+async def flatten(disk: Path, disk_format: str, target: Path) -> None:
+    """Write a qcow2 of its own, without a backing file, of a disk that nobody writes to."""
+    fresh = target.with_name(f"{target.name}.part")
+    await qemu_img("convert", "-U", "-f", disk_format, "-O", "qcow2", disk, fresh)
+    fresh.replace(target)
+
+
+async def copy_into(source: Path, source_format: str, target: Path, target_format: str) -> None:
+    """Copy a disk over an existing one (`target` keeps its size and name)."""
+    await qemu_img("convert", "-n", "-f", source_format, "-O", target_format, source, target)
+
+
+async def copy(disk: Path, target: Path) -> None:
+    fresh = target.with_name(f"{target.name}.new")
+    await asyncio.to_thread(shutil.copyfile, disk, fresh)
+    fresh.replace(target)
+
+
+def existing(path: str, code: str, message: str) -> Path:
+    """The path made absolute. Raises `OrderFailed` with that code and message when nothing is there."""
+    found = Path(path).absolute()
+    if not found.exists():
+        raise OrderFailed(code, message)
+    return found
+
+
+async def info(disk: Path, disk_format: str | None = None) -> dict[str, Any]:
+    chosen = ("-f", disk_format) if disk_format else ()
+    text = await qemu_img("info", "-U", *chosen, "--output=json", disk)
+    return msgspec.json.decode(text, type=dict[str, Any])
+
+
+async def qemu_img(*arguments: object) -> str:
+    words = [str(argument) for argument in arguments]
+    process = await asyncio.create_subprocess_exec(
+        "qemu-img",
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        text = err.decode(errors="replace").strip()[-STDERR_LIMIT:]
+        full = "No space left" in text
+        message = "The host's disk is full. Delete servers or images, or use another host." if full else text
+        raise OrderFailed("no_disk_space" if full else "disk_failed", message, f"qemu-img {' '.join(words)}: {text}")
+    return out.decode()

@@ -1,0 +1,307 @@
+"""The libvirt driver: one host's guests as real QEMU machines.
+
+Options, all optional: `uri` (use that libvirtd, for instance `qemu:///system`, instead of a private one, see `daemon`),
+`stop_guests` (true: closing the driver stops the guests; false, the default: they run on and the next agent finds
+them). Closing also ends the private libvirtd when no guest is left running.
+
+A libvirtd that dies is started again; orders under way wait for it and go on, guests do not notice. Whatever a
+guest does by itself is told as a lifecycle event within a second: an event of libvirt only makes the driver
+look, and it tells when what it sees is not what the last order left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from domain.orders import HostInventory, Order, OrderKind, PowerStateName
+from hypervisor_agent.driver import (
+    ConsoleAddress,
+    ConsoleKind,
+    Done,
+    GuestSeen,
+    LifecycleEvent,
+    OrderFailed,
+    Progress,
+    Unsupported,
+)
+from hypervisor_agent.libvirt import build, inside, interfaces, power, rescue, resize, snapshot, volumes
+from hypervisor_agent.libvirt import record as records
+from hypervisor_agent.libvirt.connection import Connection, Disconnected
+from hypervisor_agent.libvirt.daemon import Daemons
+from hypervisor_agent.libvirt.domain_xml import HostTraits
+from hypervisor_agent.libvirt.events import reason_of
+from hypervisor_agent.libvirt.files import HostFiles
+from hypervisor_agent.libvirt.guest import Guest, power_state_of
+from hypervisor_agent.libvirt.inspection import console_text, diagnostics, host_cpu
+from hypervisor_agent.libvirt.machine import EMULATOR, kvm_works, program
+from hypervisor_agent.libvirt.networks import Networks
+from hypervisor_agent.libvirt.work import Services, Work
+
+ORDERS: dict[OrderKind, Callable[[Work], Awaitable[dict[str, Any]]]] = {
+    "create_disk": build.create_disk,
+    "config_drive": build.make_config_drive,
+    "spawn": build.spawn,
+    "rebuild": build.rebuild,
+    "destroy": build.destroy,
+    "offload": build.destroy,
+    "power_on": power.power_on,
+    "power_off": power.power_off,
+    "reboot_soft": power.reboot_soft,
+    "reboot_hard": power.reboot_hard,
+    "pause": power.pause,
+    "unpause": power.unpause,
+    "suspend": power.suspend,
+    "resume": power.resume,
+    "rescue": rescue.rescue,
+    "unrescue": rescue.unrescue,
+    "resize": resize.resize,
+    "resize_confirm": resize.confirm,
+    "resize_revert": resize.revert,
+    "snapshot": snapshot.snapshot,
+    "attach_volume": volumes.attach,
+    "detach_volume": volumes.detach,
+    "swap_volume": volumes.swap,
+    "attach_interface": interfaces.attach,
+    "detach_interface": interfaces.detach,
+    "set_password": inside.set_password,
+    "crash_dump": inside.crash_dump,
+    "console_output": inside.console_output,
+}
+ENDS = frozenset({"destroy", "offload"})
+ATTEMPTS = 3  # of an order whose libvirtd dies under it
+RECONNECT_SECONDS = 60.0
+RETRY_SECONDS = 0.5
+
+
+class LibvirtDriver:
+    """See the module."""
+
+    name = "libvirt"
+
+    def __init__(self, host: str, data_dir: Path, options: Mapping[str, Any]) -> None:
+        self._host = host
+        self._files = HostFiles(data_dir.absolute())
+        self._stop_guests = bool(options.get("stop_guests", False))
+        uri = options.get("uri")
+        self._daemons = None if uri else Daemons(host, self._files)
+        self._connection = Connection(
+            uri or (self._daemons.uri if self._daemons else ""), self._on_event, self._on_close
+        )
+        self._services: Services | None = None
+        self._callbacks: list[Callable[[LifecycleEvent], None]] = []
+        self._expected: dict[str, PowerStateName] = {}
+        self._busy: set[str] = set()
+        self._connected = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started_at: datetime | None = None
+        self._closing = False
+
+    async def open(self) -> None:
+        self._files.guests.mkdir(parents=True, exist_ok=True)
+        await self._connect()
+        kvm = await self._connection.run(kvm_works)
+        networks = Networks()
+        traits = HostTraits(self._host, kvm, networks.bridged, program(EMULATOR) or EMULATOR)
+        self._services = Services(self._host, self._files, self._connection, networks, traits)
+        self._started_at = datetime.now(UTC)
+        self._expected = {guest.server_id: guest.power_state for guest in await self.guests()}
+
+    async def close(self) -> None:
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            guests = await self.guests()
+            running = [guest for guest in guests if guest.power_state in ("running", "paused")]
+            if self._stop_guests:
+                await asyncio.gather(*(self._guest(guest.server_id).force_off() for guest in running))
+                running = []
+            if self._daemons is not None and not running:
+                await self._connection.run(self._daemons.stop)
+        except Disconnected:
+            pass  # there is no libvirtd to be stopped
+        await self._connection.close()
+
+    async def _connect(self) -> None:
+        if self._daemons is not None:
+            await self._connection.run(self._daemons.ensure)
+        await self._connection.open()
+        self._connected.set()
+
+    def _on_close(self) -> None:
+        if not self._closing and self._connected.is_set():
+            self._connected.clear()
+            self._spawn(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        while True:
+            try:
+                await self._connect()
+                break
+            except OrderFailed:
+                await asyncio.sleep(RETRY_SECONDS)
+        for seen in await self.guests():
+            self._compare(seen.server_id, seen.power_state, "changed while the hypervisor daemon was away")
+
+    async def inventory(self) -> HostInventory:
+        kvm = self._ready().traits.kvm
+        raw = self._connection.raw
+        node = await self._connection.run(raw.getInfo)
+        return HostInventory(
+            host=self._host,
+            driver=self.name,
+            hypervisor_type="kvm" if kvm else "QEMU",
+            hypervisor_version=int(await self._connection.run(raw.getVersion)),
+            vcpus=int(node[2]),
+            memory_mb=int(node[1]),
+            disk_gb=shutil.disk_usage(self._files.data).total >> 30,
+            cpu_info=host_cpu(await self._connection.run(raw.getCapabilities)),
+            capabilities=tuple(ORDERS),
+            started_at=self._started_at,
+        )
+
+    async def guests(self) -> list[GuestSeen]:
+        """The guests of this host; what others run on a shared libvirtd is not listed."""
+
+        def look() -> list[GuestSeen]:
+            seen = []
+            for domain in self._connection.raw.listAllDomains():
+                server_id = domain.UUIDString()
+                known = records.load(self._files.guest(server_id).record)
+                if known is not None:
+                    seen.append(GuestSeen(server_id, power_state_of(domain), known.generation, domain.name()))
+            return seen
+
+        return await self._connection.run(look)
+
+    async def console_output(self, server_id: str, lines: int | None) -> str:
+        return await self._connection.run(console_text, self._known(server_id).console_log, lines)
+
+    async def diagnostics(self, server_id: str) -> dict[str, Any]:
+        drive = self._known(server_id).config_drive.exists()
+        return await self._guest(server_id).call(lambda domain: diagnostics(domain, config_drive=drive))
+
+    async def console_address(self, server_id: str, kind: ConsoleKind) -> ConsoleAddress:
+        files = self._known(server_id)
+        definition = await self._guest(server_id).definition()
+        if kind == "serial":
+            if definition.get("id") is not None:
+                return "unix", str(files.serial_socket)
+        else:
+            screen = definition.find("devices/graphics[@type='vnc']")
+            port = int(screen.get("port", "-1")) if screen is not None else -1
+            if port > 0:
+                return "tcp", "127.0.0.1", port
+        raise OrderFailed("wrong_power_state", "A guest that is off has no console. Start the server first.")
+
+    async def last_generation(self, server_id: str) -> int | None:
+        known = await self._connection.run(records.load, self._files.guest(server_id).record)
+        return known.generation if known else None
+
+    def on_lifecycle(self, callback: Callable[[LifecycleEvent], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def carry_out(self, order: Order, progress: Progress) -> Done:
+        action = ORDERS.get(order.kind)
+        if action is None:
+            raise Unsupported(f"The libvirt driver does not know {order.kind}.")
+        self._busy.add(order.server_id)
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return await self._carry_out(action, order, progress)
+                except Disconnected:
+                    if attempt == ATTEMPTS:
+                        raise
+                    self._on_close()
+                    await self._wait_connected()
+            raise AssertionError("unreachable")
+        finally:
+            self._busy.discard(order.server_id)
+
+    async def _carry_out(
+        self, action: Callable[[Work], Awaitable[dict[str, Any]]], order: Order, progress: Progress
+    ) -> Done:
+        work = Work(self._ready(), order, progress)
+        known = work.known
+        if known is not None and order.generation < known.generation:
+            raise OrderFailed(
+                "superseded",
+                f"Order {order.id} is of generation {order.generation}; the guest is already at {known.generation}. "
+                "Drop it.",
+                power_state=await work.guest.power_state(),
+            )
+        if known is not None and known.order_id == order.id and order.kind != "console_output":
+            return Done(await work.guest.power_state(), {"repeated": True})
+        try:
+            details = await action(work)
+            if order.kind in ENDS:
+                self._expected.pop(order.server_id, None)
+                return Done("nostate", details, tuple(work.steps))
+            if order.kind != "console_output":
+                await work.stamp()
+            state = await work.guest.power_state()
+        except Disconnected:
+            raise
+        except OrderFailed as error:
+            error.changed = error.changed or work.changed
+            if error.power_state is None:
+                error.power_state = await work.guest.power_state()
+                self._expected[order.server_id] = error.power_state
+            raise
+        except OSError as error:
+            message = f"{order.kind} failed on this host: {error.strerror}. Is its disk full or read-only?"
+            raise OrderFailed("host_failed", message, str(error), changed=work.changed) from error
+        self._expected[order.server_id] = state
+        return Done(state, details, tuple(work.steps))
+
+    async def _wait_connected(self) -> None:
+        try:
+            async with asyncio.timeout(RECONNECT_SECONDS):
+                await self._connected.wait()
+        except TimeoutError as error:
+            raise Disconnected(f"no connection within {RECONNECT_SECONDS:.0f} seconds") from error
+
+    def _on_event(self, server_id: str, event: int, detail: int) -> None:
+        if not self._closing and server_id not in self._busy:
+            self._spawn(self._look(server_id, reason_of(event, detail)))
+
+    async def _look(self, server_id: str, reason: str) -> None:
+        try:
+            state = await self._guest(server_id).power_state()
+        except OrderFailed:
+            return  # the next connection compares all guests
+        if self._files.guest(server_id).record.exists():
+            self._compare(server_id, state, reason)
+
+    def _compare(self, server_id: str, state: PowerStateName, reason: str) -> None:
+        if server_id in self._busy or self._expected.get(server_id) in (None, state):
+            return
+        self._expected[server_id] = state
+        for callback in self._callbacks:
+            callback(LifecycleEvent(server_id, state, reason))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _guest(self, server_id: str) -> Guest:
+        return Guest(self._connection, server_id)
+
+    def _known(self, server_id: str) -> Any:
+        files = self._files.guest(server_id)
+        if not files.record.exists():
+            raise OrderFailed("no_guest", f"Host {self._host} has no guest {server_id}.")
+        return files
+
+    def _ready(self) -> Services:
+        if self._services is None:
+            raise OrderFailed("driver_unavailable", "The driver is not open.")
+        return self._services

@@ -1,0 +1,68 @@
+"""Where things are: a host's directory, and in it one directory per guest.
+
+Unix sockets have short names only (108 bytes), so they live in a run directory of their own outside the data
+directory: /run/chronova-<hash> for root, else a private directory under /tmp. Nothing in it outlives its daemons.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class GuestFiles:
+    folder: Path
+    serial_socket: Path
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "disk"
+
+    @property
+    def config_drive(self) -> Path:
+        return self.folder / "config.iso"
+
+    @property
+    def console_log(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def rescue_disk(self) -> Path:
+        return self.folder / "disk.rescue"
+
+    @property
+    def resize_backup(self) -> Path:
+        """The root disk as it was before a resize: there, whole, until the resize is confirmed or reverted."""
+        return self.folder / "disk.before-resize"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+
+@dataclass(frozen=True)
+class HostFiles:
+    data: Path
+
+    @property
+    def guests(self) -> Path:
+        return self.data / "guests"
+
+    @property
+    def daemon(self) -> Path:
+        """State, configuration, caches and logs of this host's libvirtd."""
+        return self.data / "libvirt"
+
+    @property
+    def run(self) -> Path:
+        digest = hashlib.sha256(str(self.data.absolute()).encode()).hexdigest()[:10]
+        if os.geteuid() == 0:
+            return Path("/run") / f"chronova-{digest}"
+        return Path(tempfile.gettempdir()) / f"chronova-{os.geteuid()}-{digest}"
+
+    def guest(self, server_id: str) -> GuestFiles:
+        return GuestFiles(self.guests / server_id, self.run / "serial" / server_id)

@@ -1,0 +1,61 @@
+"""Orders that reach into the guest or read what it says: set_password, crash_dump, console_output."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree.ElementTree import fromstring
+
+import msgspec
+
+from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt.inspection import console_text
+from hypervisor_agent.libvirt.power import needs
+from hypervisor_agent.libvirt.work import Work
+
+Details = dict[str, Any]
+AGENT_SECONDS = 30.0
+
+
+async def set_password(work: Work) -> Details:
+    """Through the guest agent, which has to run in the guest."""
+    await needs(work, "running")
+    user = work.order.params.get("username") or "root"
+    password = work.order.params["password"]
+    with work.step("set password", 30):
+        await wait_for_agent(work)
+        await work.guest.call(lambda domain: domain.setUserPassword(user, password, 0))
+    record = work.record
+    record.spec = msgspec.structs.replace(record.spec, admin_password=None)  # the config drive's is out of date
+    work.remember(record)
+    return {}
+
+
+async def crash_dump(work: Work) -> Details:
+    """A non-maskable interrupt: what the guest makes of it (a dump, a panic) is its own configuration."""
+    await needs(work, "running", "paused")
+    with work.step("inject NMI"):
+        await work.guest.call(lambda domain: domain.injectNMI(0))
+    return {}
+
+
+async def console_output(work: Work) -> Details:
+    length = work.order.params.get("length")
+    if work.known is None:
+        return {"output": ""}
+    return {"output": await work.services.connection.run(console_text, work.files.console_log, length)}
+
+
+async def wait_for_agent(work: Work) -> None:
+    def connected(domain: Any) -> bool:
+        for channel in fromstring(domain.XMLDesc()).findall("devices/channel/target"):
+            if channel.get("name") == "org.qemu.guest_agent.0":
+                return channel.get("state") == "connected"
+        return False
+
+    try:
+        await work.guest.wait(connected, AGENT_SECONDS, "start its guest agent")
+    except OrderFailed as error:
+        raise OrderFailed(
+            "no_guest_agent",
+            "No guest agent answers in this server. Install and start qemu-guest-agent in it, or wait until it is up.",
+        ) from error

@@ -1,0 +1,55 @@
+"""Rescue: boot a disk made of an image, with the guest's own disk second, so that its owner can repair it; and back.
+
+As in Nova, volumes stay out while the guest is rescued.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from domain.orders import ImageSpec
+from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt import config_drive, disks
+from hypervisor_agent.libvirt.domain_xml import image_of
+from hypervisor_agent.libvirt.power import grace_seconds
+from hypervisor_agent.libvirt.record import Rescue
+from hypervisor_agent.libvirt.work import Work
+
+Details = dict[str, Any]
+
+
+async def rescue(work: Work) -> Details:
+    record = work.record
+    image = work.order.params.get("image")
+    with work.step("stop guest", 10):
+        await work.guest.shut_off(grace_seconds(work))
+    record.rescue = Rescue(msgspec.convert(image, ImageSpec) if image else None)
+    source = image_of(record)
+    if source is None:
+        raise OrderFailed("no_image", "The server has no image to be rescued with. Name a rescue image.")
+    with work.step("create rescue disk", 40):
+        await disks.create_overlay(work.files.rescue_disk, source, 1)
+        password = work.order.params.get("admin_password") or record.spec.admin_password
+        spec = msgspec.structs.replace(record.spec, admin_password=password)
+        await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
+    work.remember(record)
+    with work.step("start guest", 60):
+        await work.define()
+        await work.start()
+    return {}
+
+
+async def unrescue(work: Work) -> Details:
+    record = work.record
+    with work.step("stop guest", 10):
+        await work.guest.shut_off(grace_seconds(work))
+    record.rescue = None
+    work.remember(record)
+    await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
+    with work.step("start guest", 50):
+        await work.define()
+        await work.start()
+    work.files.rescue_disk.unlink(missing_ok=True)
+    return {}

@@ -1,0 +1,109 @@
+"""Snapshot: a flat qcow2 of the root disk as it is at one instant. The guest goes on meanwhile.
+
+A guest that is on is copied by QEMU's backup job, its file systems frozen for the instant when the guest agent
+answers; one that is off by qemu-img. An unfinished file lies beside the image's path and never at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
+
+import libvirt
+
+from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt import disks
+from hypervisor_agent.libvirt.domain_xml import root_volume
+from hypervisor_agent.libvirt.work import Work
+
+Details = dict[str, Any]
+ROOT = "vda"
+COPY_SECONDS = 3600.0
+
+
+async def snapshot(work: Work) -> Details:
+    spec = work.record.spec
+    target = Path(work.order.params["image_path"])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    quiesced = False
+    device = "vdb" if work.record.rescue else ROOT
+    with work.step("copy disk", 10):
+        if await work.guest.active():
+            quiesced = await _copy_live(work, device, target)
+        else:
+            root = root_volume(spec)
+            source, kind = (Path(root.path), root.disk_format) if root else (work.files.disk, "qcow2")
+            await disks.flatten(source, kind, target)
+    known = await disks.info(target, "qcow2")
+    return {
+        "image_path": str(target),
+        "size": known["actual-size"],
+        "virtual_size": known["virtual-size"],
+        "quiesced": quiesced,
+    }
+
+
+async def _copy_live(work: Work, device: str, target: Path) -> bool:
+    fresh = target.with_name(f"{target.name}.part")
+    await _abort(work)  # what an agent that was killed may have left running
+    fresh.unlink(missing_ok=True)
+    try:
+        quiesced = await work.guest.call(lambda domain: _begin(domain, device, fresh))
+        await work.guest.wait(
+            lambda domain: domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE, COPY_SECONDS, "finish copying its disk"
+        )
+        stats = await work.guest.call(lambda domain: domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED))
+    except (asyncio.CancelledError, OrderFailed):
+        await _abort(work)
+        fresh.unlink(missing_ok=True)
+        raise
+    if stats.get("type") != libvirt.VIR_DOMAIN_JOB_COMPLETED:
+        fresh.unlink(missing_ok=True)
+        message = "Copying the disk did not finish. Is the image store full? Take the snapshot again."
+        raise OrderFailed("snapshot_failed", message, str(stats), changed=False)
+    fresh.replace(target)
+    return quiesced
+
+
+def _begin(domain: Any, device: str, target: Path) -> bool:
+    """Begin the copy; true when the file systems were frozen at that instant."""
+    backup = Element("domainbackup", mode="push")
+    listed = SubElement(backup, "disks")
+    for disk in fromstring(domain.XMLDesc()).findall("devices/disk/target"):
+        name = disk.get("dev", "")
+        if name != device:
+            SubElement(listed, "disk", name=name, backup="no")
+            continue
+        chosen = SubElement(listed, "disk", name=name, backup="yes", type="file", backupmode="full")
+        SubElement(chosen, "target", file=str(target))
+        SubElement(chosen, "driver", type="qcow2")
+    frozen = _freeze(domain)
+    try:
+        domain.backupBegin(tostring(backup, encoding="unicode"), None, 0)
+    finally:
+        if frozen:
+            domain.fsThaw()
+    return frozen
+
+
+def _freeze(domain: Any) -> bool:
+    try:
+        domain.fsFreeze()
+    except libvirt.libvirtError:
+        return False  # no agent, or it cannot: the copy is as after a power cut, which file systems bear
+    return True
+
+
+async def _abort(work: Work) -> None:
+    def abort(domain: Any) -> None:
+        if domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+            domain.abortJob()
+
+    await work.guest.call(abort)
+    await work.guest.wait(
+        lambda domain: not domain.isActive() or domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE,
+        60,
+        "give up the copy before",
+    )

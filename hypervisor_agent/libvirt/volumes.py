@@ -1,0 +1,139 @@
+"""Volumes: plugged in, out, and changed for another, in a guest that runs or for its next start.
+
+The live guest is changed first, then what is remembered: a repeated order sees in the live definition (by the disk's
+serial or file) that the first half is done.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
+
+import libvirt
+import msgspec
+
+from domain.orders import VolumeSpec
+from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt import disks
+from hypervisor_agent.libvirt.domain_xml import free_device, target, volume_element
+from hypervisor_agent.libvirt.work import Work
+
+Details = dict[str, Any]
+MIRROR_SECONDS = 3600.0
+
+
+async def attach(work: Work) -> Details:
+    record = work.record
+    volume = msgspec.convert(work.order.params["volume"], VolumeSpec)
+    missing = f"Volume {volume.id} is not at {volume.path} on this host. Detach it, or restore the file."
+    disks.existing(volume.path, "volume_missing", missing)
+    others = {known.device or "": known for known in record.spec.volumes if known.id != volume.id}
+    before = next((known for known in record.spec.volumes if known.id == volume.id), None)
+    wanted = volume.device or (before.device if before else None)
+    if wanted in others:
+        raise OrderFailed("device_in_use", f"{wanted} is another volume. Name a free device, or none.")
+    device = wanted or free_device({"/dev/vda", *others})
+    volume = msgspec.structs.replace(volume, device=device)
+    if await work.guest.active() and record.rescue is None:
+        with work.step("plug volume in", 30):
+            if await _live(work, device=target(device)) is None:
+                xml = tostring(volume_element(volume), encoding="unicode")
+                await work.guest.call(lambda domain: domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+    record.spec = msgspec.structs.replace(record.spec, volumes=(*others.values(), volume))
+    work.remember(record)
+    await _define(work)
+    return {"device": device}
+
+
+async def detach(work: Work) -> Details:
+    record = work.record
+    volume = msgspec.convert(work.order.params["volume"], VolumeSpec)
+    if await work.guest.active():
+        with work.step("unplug volume", 30):
+            find = partial(_find_disk, serial=volume.id, source=volume.path)
+            await work.guest.unplug(find, f"let go of volume {volume.id}")
+    kept = tuple(known for known in record.spec.volumes if known.id != volume.id)
+    record.spec = msgspec.structs.replace(record.spec, volumes=kept)
+    work.remember(record)
+    await _define(work)
+    return {}
+
+
+async def swap(work: Work) -> Details:
+    """Copy the old volume's content to the new one while the guest uses it, then let the guest go on with the new."""
+    record = work.record
+    old = msgspec.convert(work.order.params["old"], VolumeSpec)
+    new = msgspec.convert(work.order.params["new"], VolumeSpec)
+    held = next((known for known in record.spec.volumes if known.id in (old.id, new.id)), None)
+    if held is None or held.device is None:
+        raise OrderFailed("volume_not_attached", f"Volume {old.id} is not attached to this server. Attach it first.")
+    if held.id == old.id:
+        with work.step("copy volume", 10):
+            if await work.guest.active() and record.rescue is None:
+                await _mirror(work, target(held.device), new)
+            else:
+                await disks.copy_into(Path(old.path), old.disk_format, Path(new.path), new.disk_format)
+        swapped = msgspec.structs.replace(new, device=held.device, boot_index=held.boot_index)
+        volumes = tuple(swapped if known.id == old.id else known for known in record.spec.volumes)
+        record.spec = msgspec.structs.replace(record.spec, volumes=volumes)
+        work.remember(record)
+    await _define(work)
+    return {"device": held.device}
+
+
+async def _mirror(work: Work, device: str, new: VolumeSpec) -> None:
+    live = await _live(work, device=device)
+    if live is not None and _source(live) == new.path:
+        return
+    copy = Element("disk", type="file")
+    SubElement(copy, "source", file=new.path)
+    SubElement(copy, "driver", type=new.disk_format)
+    xml = tostring(copy, encoding="unicode")
+    flags = libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+
+    def begin(domain: Any) -> None:
+        if not domain.blockJobInfo(device):  # else: begun by an agent that was killed since
+            domain.blockCopy(device, xml, flags=flags)
+
+    await work.guest.call(begin)
+    try:
+        await work.guest.wait(lambda domain: _mirrored(domain, device), MIRROR_SECONDS, "finish copying the volume")
+    except OrderFailed:
+        await work.guest.call(lambda domain: domain.blockJobAbort(device))
+        raise
+    await work.guest.call(lambda domain: domain.blockJobAbort(device, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT))
+
+
+def _mirrored(domain: Any, device: str) -> bool:
+    mirror = _find_disk(domain, device=device)
+    if mirror is None:
+        return False
+    ready = mirror.find("mirror")
+    return ready is not None and ready.get("ready") == "yes"
+
+
+async def _live(work: Work, *, device: str = "", serial: str = "", source: str = "") -> Element | None:
+    return await work.guest.call(lambda domain: _find_disk(domain, device=device, serial=serial, source=source))
+
+
+def _find_disk(domain: Any, *, device: str = "", serial: str = "", source: str = "") -> Element | None:
+    """The live disk of that device, serial or file."""
+    for disk in fromstring(domain.XMLDesc()).findall("devices/disk"):
+        at = disk.find("target")
+        if device and at is not None and at.get("dev") == device:
+            return disk
+        if (serial and disk.findtext("serial") == serial) or (source and _source(disk) == source):
+            return disk
+    return None
+
+
+def _source(disk: Element) -> str | None:
+    source = disk.find("source")
+    return source.get("file") if source is not None else None
+
+
+async def _define(work: Work) -> None:
+    with work.step("define guest", 80):
+        await work.define()

@@ -1,0 +1,109 @@
+"""One order in the making: what every order's function is given, and the sub steps that its report will show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import libvirt
+
+from domain.orders import Order, SubStep
+from hypervisor_agent.driver import OrderFailed, Progress
+from hypervisor_agent.libvirt import record as records
+from hypervisor_agent.libvirt.connection import Connection
+from hypervisor_agent.libvirt.domain_xml import METADATA_PREFIX, NAMESPACE, HostTraits, domain_xml, metadata_xml
+from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
+from hypervisor_agent.libvirt.guest import Guest
+from hypervisor_agent.libvirt.networks import Networks, bridge_name
+from hypervisor_agent.libvirt.record import GuestRecord
+
+START_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Services:
+    """What one host has, for all its orders."""
+
+    host: str
+    files: HostFiles
+    connection: Connection
+    networks: Networks
+    traits: HostTraits
+
+
+class Work:
+    """See the module. `changed` is true once a sub step has begun."""
+
+    def __init__(self, services: Services, order: Order, progress: Progress) -> None:
+        self.services = services
+        self.order = order
+        self.progress = progress
+        self.files: GuestFiles = services.files.guest(order.server_id)
+        self.guest = Guest(services.connection, order.server_id)
+        self.known: GuestRecord | None = records.load(self.files.record)
+        self.steps: list[SubStep] = []
+
+    @property
+    def record(self) -> GuestRecord:
+        if self.known is None:
+            raise OrderFailed(
+                "no_guest",
+                f"Host {self.services.host} has no guest {self.order.server_id}. Rebuild or delete the server.",
+            )
+        return self.known
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.steps)
+
+    @contextmanager
+    def step(self, name: str, percent: int | None = None) -> Iterator[None]:
+        """A part that takes time: told as progress, and kept with its times whether it succeeds or not."""
+        if percent is not None:
+            self.progress(percent, name)
+        begun = SubStep(name, datetime.now(UTC))
+        self.steps.append(begun)
+        try:
+            yield
+        finally:
+            self.steps[self.steps.index(begun)] = SubStep(name, begun.started_at, datetime.now(UTC))
+
+    def remember(self, record: GuestRecord) -> None:
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+        records.save(self.files.record, record)
+        self.known = record
+
+    async def define(self) -> None:
+        """Let libvirt's definition be what the record says. A guest that runs has it from its next start."""
+        await self.guest.define(domain_xml(self.record, self.files, self.services.traits))
+
+    async def start(self) -> None:
+        """Start the guest with its networks there. Another guest's end may remove a bridge in between: once more."""
+        nics = self.record.spec.nics
+        for attempt in range(START_ATTEMPTS):
+            await self.services.connection.run(self.services.networks.ensure, nics)
+            try:
+                await self.guest.start()
+                return
+            except OrderFailed as error:
+                lost = any(bridge_name(nic.network_id) in error.fault.message for nic in nics)
+                if not lost or attempt + 1 == START_ATTEMPTS:
+                    raise
+
+    async def stamp(self) -> None:
+        """The order is done: say so in the record, and in the domain's metadata for whoever looks from outside."""
+        record = self.record
+        record.generation, record.order_id = self.order.generation, self.order.id
+        if await self.guest.exists():
+            xml = metadata_xml(record, self.services.host)
+            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            if await self.guest.active():
+                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+            await self.guest.call(
+                lambda domain: domain.setMetadata(
+                    libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, METADATA_PREFIX, NAMESPACE, flags
+                )
+            )
+        self.remember(record)
