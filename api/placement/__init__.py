@@ -1,0 +1,12 @@
+"""Placement: what hosts have and what is placed on them, for reading."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute
+
+from api.placement import documents, providers
+from api.services import Services
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    return [*documents.routes(), *providers.routes()]
