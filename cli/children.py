@@ -1,7 +1,8 @@
 """Child processes of the supervisor: started for its life only, noticed when they die, ended in bounded time.
 
 A child has a session of its own, so that Ctrl-C reaches only the supervisor, who stops things in order; if the
-supervisor dies in any way the kernel kills the child at once. Its output goes to a log file; "ready" it tells on a pipe.
+supervisor dies in any way the kernel kills the child at once. Its output goes to a log file; that it is ready it tells
+on a pipe.
 """
 
 from __future__ import annotations

@@ -107,14 +107,16 @@ def _agent(data: Path, config: Path | None, tables: Tables, host: tuple[str, ...
     roles.run(roles.agent(_role_options(data, tables, hosts=host, driver=driver, role=role, **values)))
 
 
-api = _role("api", shared.LISTEN(_api))
+api = _role("api", shared.LISTEN(shared.DRIVER(_api)))
 conductor = _role("conductor", _conductor)
 projector = _role("projector", _projector)
 control = _role(
     "control",
     option("--base-url", metavar="URL", default="", help="The address that clients use.")(
         click.option("--listen-fd", type=int, default=-1, help="An open listening socket.")(
-            click.option("--expect-hosts", type=int, default=0, help="Be ready when so many hosts are.")(_together)
+            click.option("--expect-hosts", type=int, default=0, help="Be ready when so many hosts are.")(
+                shared.DRIVER(_together)
+            )
         )
     ),
 )

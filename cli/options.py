@@ -7,6 +7,7 @@ plus `tables`, the tables of the configuration file.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -55,15 +56,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(data=data.expanduser().absolute(), config=config, tables=tables, **values)
         except Stop as stop:
             if debug:
-                raise
+                traceback.print_exc()
             click.echo(f"chronova: {stop}", err=True)
             sys.exit(stop.code)
         except (click.ClickException, click.exceptions.Exit, KeyboardInterrupt):
             raise
         except Exception as error:  # the boundary to the person at the terminal: one line, the rest with --debug
             if debug:
-                raise
-            click.echo(f"chronova: {type(error).__name__}: {error} (--debug shows where)", err=True)
+                traceback.print_exc()
+            click.echo(
+                f"chronova: {type(error).__name__}: {error}{'' if debug else ' (--debug shows where)'}", err=True
+            )
             sys.exit(1)
 
     for decorate in (

@@ -170,17 +170,25 @@ async def _start_parts(
 async def _start_api(
     options: RoleOptions, stack: AsyncExitStack, commands: Any, read: Any, log: Any, settings: Any
 ) -> asyncio.Future[Any]:
-    from api.bootstrap import bootstrap
-
     from api.app import build_app
     from api.auth import Tokens, load_keys
+    from api.bootstrap import IMAGE, bootstrap, uuid_id
     from api.services import Services
+    from cli.tiny import tiny_source
 
     tokens = Tokens(load_keys(options.data), read, recheck=settings.token_recheck_seconds)
     services = Services(commands=commands, read=read, log=log, tokens=tokens, settings=settings)
     listener = _listener(options)
     address, port = listener.getsockname()[:2]
-    await bootstrap(services, options.base_url or f"http://{address}:{port}")
+    tiny = settings.images_dir / uuid_id("image", IMAGE)
+    await bootstrap(
+        commands,
+        read,
+        options.data,
+        base_url=options.base_url or f"http://{address}:{port}",
+        tiny_image=await asyncio.to_thread(tiny_source, tiny, options.driver, options.data / "run"),
+        region=settings.region,
+    )
 
     server = _api_server(build_app(services))
     serving = asyncio.create_task(server.serve([listener]), name="api")

@@ -213,7 +213,7 @@ def _children(
 ) -> list[Child]:
     urls = [nats.url] if nats is not None else list(options.nats)
     chronova = [sys.executable, "-P", "-m", "cli.main"]
-    common = ["--data", str(options.data), "--nats", ",".join(urls), "--log-level", options.log_level]
+    common = ["--data", str(options.data), "--nats", ",".join(urls), "--log-level", options.log_level, "--debug"]
     if options.config is not None:
         common += ["--config", str(options.config)]
     if options.database is not None:
@@ -227,7 +227,7 @@ def _children(
     control = Child(
         "control",
         [
-            *(*chronova, "control", *common, "--base-url", base_url(listener)),
+            *(*chronova, "control", *common, "--driver", driver, "--base-url", base_url(listener)),
             *("--listen-fd", str(listener.fileno()), "--expect-hosts", str(options.hosts)),
         ],
         logs / "control.log",

@@ -1,0 +1,109 @@
+"""The running system of a data directory, asked over its own API as its administrator.
+
+Found by DATA/run/up.json and DATA/clouds.yaml, which `chronova up` writes. Raises `Stop` with what to do when nothing
+runs, when a name is not clear, and with the API's own sentence when it refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from cli import rundir
+from cli.errors import Stop
+
+CLOUD = "chronova-admin"
+TIMEOUT_SECONDS = 30.0
+
+
+class System:
+    """An authenticated connection to the API. Made by `connect`."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.http = http
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._body(self.http.get(path, params={k: v for k, v in params.items() if v is not None}))
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self._body(self.http.post(path, json=body))
+
+    def server_id(self, name: str) -> str:
+        """The id of a server given by id, by name, or by the beginning of its id."""
+        answer = self.http.get(f"/v1/servers/{name}") if "/" not in name else None
+        if answer is not None and answer.status_code == 200:
+            return name
+        servers = self.get("/v1/servers", limit=1000)["servers"]
+        found = [one["id"] for one in servers if one["name"] == name] or [
+            one["id"] for one in servers if len(name) >= 4 and one["id"].startswith(name)
+        ]
+        if not found:
+            raise Stop(f"there is no server {name!r}: `openstack server list` shows names and ids")
+        if len(found) > 1:
+            raise Stop(f"{len(found)} servers are named {name!r}: give the id ({', '.join(found[:3])}, ...)")
+        return str(found[0])
+
+    def _body(self, answer: httpx.Response) -> Any:
+        if answer.status_code < 400:
+            return answer.json()
+        raise Stop(problem(answer))
+
+
+@contextmanager
+def connect(data: Path) -> Iterator[System]:
+    cloud = _cloud(data)
+    note = rundir.running(data)
+    base = str(note["base_url"]) if note else str(cloud["auth"]["auth_url"]).partition("/identity")[0]
+    try:
+        with httpx.Client(base_url=base, timeout=TIMEOUT_SECONDS) as http:
+            http.headers["X-Auth-Token"] = _sign_in(http, cloud["auth"])
+            yield System(http)
+    except httpx.TransportError as error:
+        raise Stop(f"nothing answers at {base}: start it with `chronova up --data {data}`") from error
+
+
+def _cloud(data: Path) -> Any:
+    try:
+        return yaml.safe_load((data / "clouds.yaml").read_text())["clouds"][CLOUD]
+    except FileNotFoundError:
+        raise Stop(f"chronova never ran on {data}: start it with `chronova up --data {data}`") from None
+    except (KeyError, TypeError, yaml.YAMLError) as error:
+        raise Stop(
+            f"{data / 'clouds.yaml'} has no cloud {CLOUD}: start `chronova up` to have it written anew"
+        ) from error
+
+
+def _sign_in(http: httpx.Client, auth: dict[str, str]) -> str:
+    domain = {"name": auth.get("user_domain_name", "Default")}
+    user = {"name": auth["username"], "password": auth["password"], "domain": domain}
+    project = {"name": auth["project_name"], "domain": {"name": auth.get("project_domain_name", "Default")}}
+    answer = http.post(
+        "/identity/v3/auth/tokens",
+        json={
+            "auth": {
+                "identity": {"methods": ["password"], "password": {"user": user}},
+                "scope": {"project": project},
+            }
+        },
+    )
+    if answer.status_code >= 400:
+        raise Stop(f"signing in failed: {problem(answer)}")
+    return answer.headers["X-Subject-Token"]
+
+
+def problem(answer: httpx.Response) -> str:
+    """The sentence of a refusal, in whichever error style the API family has."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return f"the API answered {answer.status_code}"
+    if "detail" in body or "title" in body:
+        words = [str(body[key]) for key in ("detail", "hint") if body.get(key)]
+        return " ".join(words) or str(body.get("title"))
+    inner: Any = next(iter(body.values()), {})
+    return str(inner.get("message", inner)) if isinstance(inner, dict) else str(inner)

@@ -1,0 +1,74 @@
+"""`chronova events`: the events of the log, those that were and, with --follow, those that come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import output
+from cli.options import command
+from cli.settings import Tables
+
+if TYPE_CHECKING:
+    from cli.client import System
+
+PAGE = 500
+
+
+@click.command()
+@command
+@click.option("--follow", "-f", is_flag=True, help="Go on with events as they happen, until Ctrl-C.")
+@click.option("--server", help="Only those of a server (name or id).")
+@click.option("--from", "start", metavar="POSITION", type=click.IntRange(0), default=0, help="Begin after a position.")
+@click.option("--json", "as_json", is_flag=True, help="One CloudEvent per line.")
+def events(
+    data: Path,
+    config: Path | None,
+    tables: Tables,
+    follow: bool,
+    server: str | None,
+    start: int,
+    as_json: bool,
+) -> None:
+    """List the events of the log, oldest first."""
+    from cli.client import connect
+
+    with connect(data) as system:
+        server_id = system.server_id(server) if server else None
+        last = _past(system, server_id, start, as_json)
+        if follow:
+            _follow(system, server_id, last, as_json)
+
+
+def _past(system: System, server_id: str | None, start: int, as_json: bool) -> int:
+    """Print what there is; the position that a follower goes on after."""
+    after: str | None = str(start)
+    last = start
+    while after is not None:
+        page = system.get("/v1/events", server=server_id, after=after, limit=PAGE)
+        for event in page["events"]:
+            _print(event, as_json)
+        last = max(last, page["position"])
+        after = page.get("next_after")
+    return last
+
+
+def _follow(system: System, server_id: str | None, after: int, as_json: bool) -> None:
+    params: dict[str, Any] = {"after": after}
+    if server_id:
+        params["server"] = server_id
+    with system.http.stream("GET", "/v1/events/stream", params=params, timeout=None) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                _print(json.loads(line.removeprefix("data:")), as_json)
+
+
+def _print(event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(event, ensure_ascii=False))
+        return
+    words = [event.get("id", ""), output.when(event.get("time")), event["type"], event.get("subject", "")]
+    click.echo("  ".join(str(word) for word in words))
