@@ -1,9 +1,9 @@
 """The configuration of the embedded nats-server, and who may do what on it.
 
-The control plane and every agent have an account each. Permissions alone would not hold a hostile agent back: it can
-name any subject as the *reply* of a request, and the server then publishes the answer there with its own rights, which
-would put an acknowledgement or an order into the log. In an account of its own a reply can only reach what that
-account imports, and an agent's account imports its own host's subjects.
+The control plane and every agent process have an account each. Permissions alone would not hold a hostile agent back:
+it can name any subject as the *reply* of a request, and the server then publishes the answer there with its own
+rights, which would put an acknowledgement or an order into the log. In an account of its own a reply can only reach
+what that account imports, and an agent's account imports the subjects of its own hosts.
 
 An agent fetches its orders from the consumer named like its host (`js.pull_subscribe_bind(host, "ORDERS")`). It can not
 ask for the consumer's description: that part of the JetStream API does not cross accounts.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,25 +32,32 @@ _BCRYPT = "$2"
 
 @dataclass(frozen=True)
 class NatsUser:
-    """A user of the embedded server. A list of None allows every subject; `host` is set for an agent's user."""
+    """A user of the embedded server. A list of None allows every subject; `hosts` are those that an agent serves."""
 
     name: str
     password: str
     publish_allow: list[str] | None = None
     subscribe_allow: list[str] | None = None
-    host: str | None = None
+    hosts: tuple[str, ...] = ()
 
 
 def agent_user(host: str, password: str) -> NatsUser:
     """A hypervisor agent's user: its own orders, reports, heartbeat and service subjects, and nothing else."""
-    if not _TOKEN.fullmatch(host):
-        raise ValueError(f"no host can be named {host!r}: letters, digits, '-' and '_' only")
+    return agents_user(host, password, [host])
+
+
+def agents_user(name: str, password: str, hosts: Sequence[str]) -> NatsUser:
+    """The user of a process that is the agent of several hosts; its inboxes are `_INBOX.<name>.>`."""
+    for token in (name, *hosts):
+        if not _TOKEN.fullmatch(token):
+            raise ValueError(f"no host can be named {token!r}: letters, digits, '-' and '_' only")
+    services = [subject for host in hosts for subject in (*_services_for_agents(host), _fetch_orders(host))]
     return NatsUser(
-        name=host,
+        name=name,
         password=password,
-        publish_allow=[*_services_for_agents(host), _fetch_orders(host), f"_INBOX.{host}.>"],
-        subscribe_allow=[f"_INBOX.{host}.>", f"agent.{host}.>"],
-        host=host,
+        publish_allow=[*services, f"_INBOX.{name}.>"],
+        subscribe_allow=[f"_INBOX.{name}.>", *(f"agent.{host}.>" for host in hosts)],
+        hosts=tuple(hosts),
     )
 
 
@@ -57,7 +65,7 @@ def server_config(directory: Path, port: int, sync_interval: str | None, auth: l
     """The text of the configuration file; port -1 lets the server choose a free one."""
     sync = f", sync_interval: {_quoted(sync_interval)}" if sync_interval else ""
     users = [NatsUser(ANYONE, "-")] if auth is None else auth
-    hosts = sorted({user.host for user in users if user.host})
+    agents = [user for user in users if user.hosts]
     lines = [
         'server_name: "chronova"',
         'host: "127.0.0.1"',
@@ -67,8 +75,8 @@ def server_config(directory: Path, port: int, sync_interval: str | None, auth: l
         f"jetstream {{ store_dir: {_quoted(str(directory))}, max_memory_store: {MAX_MEMORY_STORE_BYTES}{sync} }}",
         *([f"no_auth_user: {ANYONE}"] if auth is None else []),
         "accounts {",
-        *_control_account([user for user in users if user.host is None], hosts),
-        *(line for host in hosts for line in _agent_account(host, [user for user in users if user.host == host])),
+        *_control_account([user for user in users if not user.hosts], agents),
+        *(line for agent in agents for line in _agent_account(agent)),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -87,18 +95,23 @@ def _fetch_orders(host: str) -> str:
     return f"$JS.API.CONSUMER.MSG.NEXT.{ORDERS_STREAM}.{host}"
 
 
-def _control_account(users: list[NatsUser], hosts: list[str]) -> list[str]:
-    exports = [_service(subject) for host in hosts for subject in _services_for_agents(host)]
+def _control_account(users: list[NatsUser], agents: list[NatsUser]) -> list[str]:
+    hosts = [(agent, host) for agent in agents for host in agent.hosts]
+    exports = [_service(subject) for _, host in hosts for subject in _services_for_agents(host)]
     # One request for orders has many answers.
-    exports += [_service(_fetch_orders(host), ", response_type: stream") for host in hosts]
-    imports = [_service_of(_agent_account_name(host), f"agent.{host}.>") for host in hosts]
+    exports += [_service(_fetch_orders(host), ", response_type: stream") for _, host in hosts]
+    imports = [_service_of(_agent_account_name(agent), f"agent.{host}.>") for agent, host in hosts]
     return _account(CONTROL_ACCOUNT, users, exports, imports, "jetstream: enabled")
 
 
-def _agent_account(host: str, users: list[NatsUser]) -> list[str]:
-    exports = [_service(f"agent.{host}.>")]
-    imports = [_service_of(CONTROL_ACCOUNT, subject) for subject in [*_services_for_agents(host), _fetch_orders(host)]]
-    return _account(_agent_account_name(host), users, exports, imports)
+def _agent_account(agent: NatsUser) -> list[str]:
+    exports = [_service(f"agent.{host}.>") for host in agent.hosts]
+    imports = [
+        _service_of(CONTROL_ACCOUNT, subject)
+        for host in agent.hosts
+        for subject in (*_services_for_agents(host), _fetch_orders(host))
+    ]
+    return _account(_agent_account_name(agent), [agent], exports, imports)
 
 
 def _service(subject: str, more: str = "") -> str:
@@ -109,8 +122,8 @@ def _service_of(account: str, subject: str) -> str:
     return f"{{ service: {{ account: {account}, subject: {_quoted(subject)} }} }}"
 
 
-def _agent_account_name(host: str) -> str:
-    return f"AGENT_{host}"
+def _agent_account_name(agent: NatsUser) -> str:
+    return f"AGENT_{agent.name}"
 
 
 def _account(name: str, users: list[NatsUser], exports: list[str], imports: list[str], *more: str) -> list[str]:

@@ -21,9 +21,17 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from eventlog.nats_config import NatsUser, agent_user, server_config
+from eventlog.nats_config import NatsUser, agent_user, agents_user, server_config
 
-__all__ = ["EmbeddedNats", "NatsServerFailed", "NatsServerMissing", "NatsUser", "agent_user", "find_nats_server"]
+__all__ = [
+    "EmbeddedNats",
+    "NatsServerFailed",
+    "NatsServerMissing",
+    "NatsUser",
+    "agent_user",
+    "agents_user",
+    "find_nats_server",
+]
 
 MIN_VERSION = (2, 10)
 START_SECONDS = 60.0

@@ -26,6 +26,7 @@ from eventlog.nats_server import (
     NatsServerMissing,
     NatsUser,
     agent_user,
+    agents_user,
     find_nats_server,
 )
 from tests.eventlog_samples import append, new_id
@@ -255,3 +256,22 @@ async def test_the_server_publishes_nothing_elsewhere_on_behalf_of_an_agent(flee
     assert await fleet.control.last_position() == 1
     stored = await fleet.control.js.stream_info("REPORTS", subjects_filter=">")
     assert stored.state.subjects == {"reports.host-1.a": 1}
+
+
+async def test_one_process_may_be_the_agent_of_many_hosts(tmp_path: Path) -> None:
+    hosts = [f"host-{number}" for number in range(1, 101)]
+    users = [NatsUser("control", "c"), agents_user("agents", "a", hosts), agent_user("lone", "b")]
+    with EmbeddedNats.start(tmp_path, sync_interval=None, auth=users) as server:
+        control = await EventLog.open(server.url, user="control", password="c")
+        await control.js.add_stream(name="REPORTS", subjects=["reports.>"])
+        agents = await nats.connect(server.url, user="agents", password="a", inbox_prefix="_INBOX.agents")
+        await agents.publish("reports.host-1.a", b"done", reply=f"{control.prefix}.server.a")
+        await agents.publish("reports.host-1.a", b"done", reply="reports.lone.a")
+        # The stream takes messages in order: with these acknowledged, the answers to those above are out as well.
+        for host in (hosts[0], hosts[-1]):
+            assert (await agents.jetstream().publish(f"reports.{host}.a", b"done")).stream == "REPORTS"
+        stored = await control.js.stream_info("REPORTS", subjects_filter=">")
+        assert stored.state.subjects == {"reports.host-1.a": 3, "reports.host-100.a": 1}
+        assert await control.last_position() == 0
+        await agents.close()
+        await control.close()
