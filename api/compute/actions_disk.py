@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid5
 
 from api.compute import passwords
 from api.compute.action import Action
 from api.compute.call import Call, Reply, empty, reply
 from api.compute.carry_out import carry_out
+from api.compute.images_made import carry_out_with_image
 from api.compute.keys import public_key_of
 from api.compute.lookups import full_view, image_of, server_of
 from api.compute.policy import enforce
 from api.compute.servers_view import links, rebuilt, view_of
-from domain.errors import Invalid
+from domain.errors import Conflict, Invalid
 from domain.resources import Image
 from domain.server import Server
 
@@ -43,13 +45,24 @@ async def _rebuild(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
         if value["key_name"] is not None:
             params["public_key"] = await public_key_of(call, value["key_name"], server.user_id)
     if "user_data" in value:
-        params["user_data"] = value["user_data"]
+        params["user_data_id"] = await _kept(call, value["user_data"])
     password = value.get("adminPass") or passwords.generate()
     params["admin_password"] = password
     answer = await carry_out(call, "rebuild", server_id, params)
     view = await full_view(call, [answer.server])
     shown = rebuilt(view, answer.server, password)
     return reply({"server": shown}, 202, location=links(view, "servers", server_id)[0]["href"])
+
+
+async def _kept(call: Call, user_data: str | None) -> str | None:
+    """The id of the blob that holds this user data."""
+    if user_data is None:
+        return None
+    blob_id = str(uuid5(NAMESPACE_OID, user_data))
+    if await call.services.commands.load("blob", blob_id) is None:
+        with suppress(Conflict):  # somebody else kept the same text just now
+            await call.services.commands.create("blob", {"name": blob_id, "text": user_data}, call.context, id=blob_id)
+    return blob_id
 
 
 def must_fit(image: Image, server: Server) -> None:
@@ -82,35 +95,33 @@ async def _rescue(call: Call, server_id: str, value: dict[str, Any] | None) -> R
 
 
 async def _create_image(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
-    image_id = str(uuid4())
-    params = {"name": value["name"], "image_id": image_id, "metadata": value.get("metadata", {}), "properties": {}}
-    await carry_out(call, "create-image", server_id, params)
-    return _image_answer(call, image_id)
+    params = {"name": value["name"], "metadata": value.get("metadata", {}), "properties": {}}
+    await carry_out_with_image(call, "create-image", server_id, params, kind="snapshot", name=value["name"])
+    return _image_answer(call, params)
 
 
 async def _create_backup(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
-    image_id = str(uuid4())
     params = {
         "name": value["name"],
-        "image_id": image_id,
         "backup_type": value["backup_type"],
         "rotation": int(value["rotation"]),
         "metadata": value.get("metadata", {}),
         "properties": {},
     }
-    await carry_out(call, "create-backup", server_id, params)
-    return _image_answer(call, image_id)
+    await carry_out_with_image(call, "create-backup", server_id, params, kind="backup", name=value["name"])
+    return _image_answer(call, params)
 
 
-def _image_answer(call: Call, image_id: str) -> Reply:
+def _image_answer(call: Call, params: dict[str, Any]) -> Reply:
     if call.version >= 45:
-        return reply({"image_id": image_id}, 202)
-    view = view_of(call)
-    return empty(202, location=links(view, "images", image_id)[1]["href"])
+        return reply({"image_id": params["image_id"]}, 202)
+    return empty(202, location=links(view_of(call), "images", params["image_id"])[1]["href"])
 
 
 async def _shelve(call: Call, server_id: str, value: Any) -> Reply:
-    await carry_out(call, "shelve", server_id, {"image_id": str(uuid4())})
+    """Where the deployment says so (as Nova by default), the server leaves its host in the same action."""
+    params = {"offload": call.services.commands.settings.shelved_offload}
+    await carry_out_with_image(call, "shelve", server_id, params, kind="snapshot")
     return empty(202)
 
 

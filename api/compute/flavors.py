@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 from urllib.parse import urlencode
-from uuid import NAMESPACE_OID, uuid4, uuid5
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from api.compute.call import Call, Reply, empty, flag, reply
 from api.compute.dispatch import Route
@@ -38,7 +38,7 @@ _SORT_KEYS = {
 
 
 def aggregate_id(flavor_id: str) -> str:
-    return str(uuid5(NAMESPACE_OID, f"flavor:{flavor_id}"))
+    return str(uuid5(NAMESPACE_URL, f"chronova:flavor:{flavor_id}"))
 
 
 def brief(call: Call, flavor: Flavor) -> dict[str, Any]:

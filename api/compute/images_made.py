@@ -1,0 +1,61 @@
+"""Images that a server's command makes: they are there, still empty, from the moment the command is accepted.
+
+The agent writes the data and the conductor activates the image. An image whose command is refused is not left behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from api.compute.call import Call
+from api.compute.lookups import server_of
+from commands.context import Answer
+from domain.errors import Rejected
+from domain.server import Server
+
+
+async def carry_out_with_image(
+    call: Call, command: str, server_id: str, params: dict[str, Any], *, kind: str, name: str | None = None
+) -> Answer:
+    """Carry out a command that makes an image; its id is put into `params["image_id"]`. `kind`: snapshot or backup."""
+    commands = call.services.commands
+    server = await server_of(call, server_id)
+    image_id = params["image_id"] = str(uuid4())
+    fields = _fields(server, kind, name or f"{server.name}-shelved", params)
+    try:
+        await commands.server(command, server_id, params, replace(call.context, dry_run=True))
+    except Rejected:
+        # The refusal is recorded by giving the command for real. Should it be accepted now, its image comes after it.
+        answer = await commands.server(command, server_id, params, call.context)
+        await commands.create("image", fields, call.context, id=image_id)
+        return answer
+    await commands.create("image", fields, call.context, id=image_id)
+    try:
+        return await commands.server(command, server_id, params, call.context)
+    except Rejected:
+        await commands.delete("image", image_id, call.context)
+        raise
+
+
+def _fields(server: Server, kind: str, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    properties = server.image_properties | {
+        "image_type": kind,
+        "instance_uuid": server.id,
+        "user_id": server.user_id,
+        "base_image_ref": server.image_id or "",
+    }
+    if "backup_type" in params:
+        properties["backup_type"] = params["backup_type"]
+    return {
+        "name": name,
+        "project_id": server.project_id,
+        "owner_user_id": server.user_id,
+        "visibility": "private",
+        "status": "queued",
+        "disk_format": "qcow2",
+        "container_format": "bare",
+        "min_disk": server.flavor.disk if server.flavor else 0,
+        "properties": properties | params.get("metadata", {}),
+    }
