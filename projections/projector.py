@@ -97,8 +97,8 @@ class Projector:
             except Fenced as fenced:
                 logger.info("following again: %s", fenced)
                 pause = FIRST_PAUSE_SECONDS
-            except DBAPIError as error:
-                logger.warning("the read model's database failed, trying again in %.2f s: %s", pause, error.orig)
+            except (DBAPIError, self._writer.driver_error) as error:
+                logger.warning("the read model's database failed, trying again in %.2f s: %s", pause, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -130,10 +130,16 @@ async def _second(url: str, purpose: str) -> AsyncIterator[_Second]:
 
 
 async def _replay(log: EventLog, writer: Writer, second: _Second, upto: int, progress: Progress | None) -> None:
+    # One batch is written while the next one is read.
+    writing: asyncio.Future[int] | None = None
     async for batch in log.scan(writer.position, upto=upto):
-        await second.run(partial(writer.apply, batch))
+        if writing is not None:
+            await writing
+        writing = asyncio.ensure_future(second.run(partial(writer.apply, batch)))
         if progress is not None:
-            progress(writer.position, upto)
+            progress(batch[-1].position, upto)
+    if writing is not None:
+        await writing
 
 
 def _add_indexes(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from eventlog.envelope import Recorded
 from projections.database import Statements
@@ -22,10 +23,16 @@ class Fenced(Exception):
 
 
 class Writer:
-    """Applies commits to one database. Used by one thread at a time; `position` is the last one applied."""
+    """Applies commits to one database. Used by one thread at a time; `position` is the last one applied.
+
+    Rows go through the driver's cursor: SQLAlchemy's bookkeeping would be a fifth of the cost of a lone commit. The
+    errors of `driver_error` can therefore come out of it as well as SQLAlchemy's.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        assert engine.dialect.loaded_dbapi is not None
+        self.driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._statements = Statements(engine.dialect)
         self._connection: Connection | None = None
         self._fold = Fold(self)
@@ -59,10 +66,12 @@ class Writer:
             return self.position
         try:
             with connection.begin():
-                self._advance(connection, fresh[-1])
+                cursor = connection.connection.cursor()
+                self._advance(cursor, fresh[-1])
                 for recorded in fresh:
                     self._fold.add(recorded)
-                self._write(connection, self._fold.take())
+                self._write(cursor, self._fold.take())
+                cursor.close()
         except BaseException:
             self.close()  # the fold is ahead of the database: the next call loads again
             raise
@@ -75,31 +84,32 @@ class Writer:
         assert self._connection is not None
         return self._connection
 
-    def _advance(self, connection: Connection, last: Recorded) -> None:
+    def _advance(self, cursor: DBAPICursor, last: Recorded) -> None:
         sql = self._statements.text("update positions set position=?, hash=? where name=? and position=?")
-        if connection.exec_driver_sql(sql, (last.position, last.hash, LOG, self.position)).rowcount != 1:
+        cursor.execute(sql, (last.position, last.hash, LOG, self.position))
+        if cursor.rowcount != 1:
             raise Fenced(f"the position is not {self.position} any more")
 
-    def _write(self, connection: Connection, changes: Changes) -> None:
-        self._upsert(connection, servers, changes.servers)
-        self._place(connection, changes.placement)
-        self._upsert(connection, actions, changes.actions)
-        self._upsert(connection, action_steps, changes.action_steps)
-        self._upsert(connection, resources, changes.resources)
-        self._upsert(connection, events, changes.events)
+    def _write(self, cursor: DBAPICursor, changes: Changes) -> None:
+        self._upsert(cursor, servers, changes.servers)
+        self._place(cursor, changes.placement)
+        self._upsert(cursor, actions, changes.actions)
+        self._upsert(cursor, action_steps, changes.action_steps)
+        self._upsert(cursor, resources, changes.resources)
+        self._upsert(cursor, events, changes.events)
 
-    def _upsert(self, connection: Connection, table: Table, rows: list[Row]) -> None:
+    def _upsert(self, cursor: DBAPICursor, table: Table, rows: list[Row]) -> None:
         if rows:
-            connection.exec_driver_sql(self._statements.upsert(table), rows)
+            cursor.executemany(self._statements.upsert(table), rows)
 
-    def _place(self, connection: Connection, placement: dict[str, tuple[Row, ...]]) -> None:
+    def _place(self, cursor: DBAPICursor, placement: dict[str, tuple[Row, ...]]) -> None:
         if not placement:
             return
         text = self._statements.text
-        connection.exec_driver_sql(text("delete from placement where server_id=?"), [(id,) for id in placement])
+        cursor.executemany(text("delete from placement where server_id=?"), [(id,) for id in placement])
         rows = [row for placed in placement.values() for row in placed]
         if rows:
-            connection.exec_driver_sql(text("insert into placement values (?,?,?,?,?,?)"), rows)
+            cursor.executemany(text("insert into placement values (?,?,?,?,?,?)"), rows)
 
     # What the fold asks for: rows of earlier batches.
 
