@@ -24,6 +24,7 @@ Handler = Callable[[list[Recorded]], Awaitable[None]]
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
+STOP_SECONDS = 30.0
 
 
 class _HandlerRaised(Exception):
@@ -52,7 +53,7 @@ class Follower:
     async def stop(self) -> None:
         """Stop after the batch in hand was cancelled; what it was handling is not counted as handled."""
         self._task.cancel()
-        await asyncio.wait([self._task])
+        await asyncio.wait([self._task], timeout=STOP_SECONDS)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         if self.failed.done():

@@ -20,6 +20,8 @@ from eventlog.errors import LogUnavailable, StreamMismatch
 # server from remembering message ids.
 DUPLICATE_WINDOW_SECONDS = 1.0
 MAX_COMMIT_BYTES = 1 << 20
+# The server counts a message's headers too.
+MAX_HEADER_BYTES = 1 << 10
 
 
 def stream_config(name: str, prefix: str, replicas: int) -> StreamConfig:
@@ -34,7 +36,7 @@ def stream_config(name: str, prefix: str, replicas: int) -> StreamConfig:
         max_bytes=-1,
         max_msgs=-1,
         max_msgs_per_subject=-1,
-        max_msg_size=MAX_COMMIT_BYTES,
+        max_msg_size=MAX_COMMIT_BYTES + MAX_HEADER_BYTES,
         deny_delete=True,
         deny_purge=True,
         allow_rollup_hdrs=False,

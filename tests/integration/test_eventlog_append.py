@@ -10,6 +10,7 @@ import pytest
 from eventlog.envelope import Recorded
 from eventlog.errors import CommitTooLarge, Conflict, LogUnavailable, StreamMismatch
 from eventlog.log import EventLog
+from eventlog.stream import MAX_COMMIT_BYTES
 from tests.eventlog_samples import META, append, append_many, events, new_id
 from tests.nats_fixtures import LogPlace
 
@@ -107,6 +108,18 @@ async def test_a_commit_that_is_too_large_is_refused_before_it_is_sent(event_log
     with pytest.raises(CommitTooLarge, match="the log takes 1048576"):
         await event_log.append("server", new_id(), expected=None, events=events(), state=state, meta=META)
     assert await event_log.last_position() == 0
+
+
+async def test_a_commit_of_just_the_size_that_the_log_takes_is_stored(event_log: EventLog) -> None:
+    id = new_id()
+    spare = MAX_COMMIT_BYTES - len((await append(event_log, new_id(), None)).raw)
+    state = b'{"vm_state":"active%s"}' % (b"x" * spare)
+    recorded = await event_log.append("server", id, expected=None, events=events(), state=state, meta=META)
+    assert len(recorded.raw) == MAX_COMMIT_BYTES
+    stored = await event_log.last("server", id)
+    assert stored is not None
+    assert stored.raw == recorded.raw
+    assert len(await event_log.read("server", id)) == 1
 
 
 async def test_a_commit_needs_an_event(event_log: EventLog) -> None:

@@ -30,6 +30,25 @@ def test_a_stored_message_is_json_with_the_hash_of_the_exact_bytes_of_the_commit
     assert sha256(bytes(stored["c"])).hexdigest() == digest == msgspec.json.decode(bytes(stored["hash"]))
 
 
+def test_the_stored_form_never_changes() -> None:
+    """Logs are kept for ever: whoever has to change this line has to keep reading the old one as well."""
+    commit = Commit(
+        cid="c1", kind="server", id="a", version=1, meta=META, events=events(), state=msgspec.Raw(b"null"), prev="p"
+    )
+    assert encode(commit)[1] == (
+        b'{"hash":"7740eacb05157bf8853cf082dc7663cec76c00199271440e48e67361ed9da454","c":{"cid":"c1","kind":"server",'
+        b'"id":"a","version":1,"meta":{"actor":{"user_id":"u-1","user_name":"ada","project_id":"p-1",'
+        b'"project_name":"demo","roles":["member"],"remote":"192.0.2.7"},"request_id":"req-1",'
+        b'"occurred_at":"2026-01-02T03:04:05.678901Z"},"events":[{"type":"server.stop.accepted","data":{"n":1}}],'
+        b'"state":null,"prev":"p"}}'
+    )
+
+
+def test_a_commit_is_one_line() -> None:
+    with pytest.raises(ValueError, match="without line breaks"):
+        encode(msgspec.structs.replace(COMMIT, state=msgspec.Raw(b'{\n"a":1}')))
+
+
 def test_decoding_gives_back_what_was_encoded() -> None:
     digest, raw = encode(COMMIT)
     recorded = decode(7, "log.server.a", raw)

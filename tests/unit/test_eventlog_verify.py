@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings, strategies
 
 from eventlog import checkpoint, merkle
 from eventlog.envelope import Commit, Event, decode, encode, subject_of
@@ -180,3 +181,29 @@ def test_the_merkle_root_depends_on_every_leaf_and_their_order() -> None:
     leaves = [merkle.leaf(bytes([n])) for n in range(7)]
     roots = {merkle.root(leaves[:n]) for n in range(8)} | {merkle.root([leaves[1], leaves[0], *leaves[2:]])}
     assert len(roots) == 9
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=strategies.data())
+def test_no_damage_to_a_covered_position_goes_unnoticed(data: strategies.DataObject) -> None:
+    ledger = Ledger()
+    for id in data.draw(strategies.lists(strategies.sampled_from("abc"), min_size=2, max_size=12)):
+        ledger.put(id)
+    ledger.checkpoint()
+    entries = list(ledger.entries)
+    assert find(entries) is None
+    index = data.draw(strategies.integers(0, len(entries) - 2))
+    match data.draw(strategies.sampled_from(["flip", "remove", "repeat", "swap"])):
+        case "flip":
+            position, subject, raw = entries[index]
+            at = data.draw(strategies.integers(0, len(raw) - 1))
+            entries[index] = (position, subject, raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+            assert (find(entries) or (0,))[0] == index + 1
+        case "remove":
+            del entries[index]
+        case "repeat":
+            entries.insert(index, entries[index])
+        case "swap":
+            entries[index], entries[index + 1] = entries[index + 1], entries[index]
+    found = find(renumbered(entries))
+    assert found is not None
