@@ -79,9 +79,9 @@ def _cloud(data: Path) -> Any:
 
 
 def _sign_in(http: httpx.Client, auth: dict[str, str]) -> str:
-    domain = {"name": auth.get("user_domain_name", "Default")}
+    domain = {"id": auth.get("user_domain_id", "default")}
     user = {"name": auth["username"], "password": auth["password"], "domain": domain}
-    project = {"name": auth["project_name"], "domain": {"name": auth.get("project_domain_name", "Default")}}
+    project = {"name": auth["project_name"], "domain": {"id": auth.get("project_domain_id", "default")}}
     answer = http.post(
         "/identity/v3/auth/tokens",
         json={

@@ -72,6 +72,8 @@ def up(options: UpOptions) -> None:
         supervisor.changed = _Notes(options, supervisor, listener, driver, begun).write
         supervisor.run()
         rundir.note_path(options.data).unlink(missing_ok=True)
+        if options.ready_file is not None:
+            options.ready_file.unlink(missing_ok=True)
         _say("stopped")
     finally:
         lock.release()

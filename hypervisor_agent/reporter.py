@@ -127,5 +127,5 @@ class Reporter:
             return False
         if ack.seq and ack.error is None:
             return True
-        log.warning("a report was not stored; sending it again", subject=subject, error=ack.error)
+        log.debug("a report was not stored; sending it again", subject=subject, error=ack.error)
         return False
