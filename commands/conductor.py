@@ -11,8 +11,9 @@ Run one conductor at a time: scheduling decisions are folded in its memory betwe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
@@ -70,6 +71,7 @@ class Conductor:
         self._follower: Follower | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._up: dict[str, bool] = {}
+        self._out: dict[str, tuple[Server, int]] = {}  # servers whose order is out, with its position
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -84,7 +86,7 @@ class Conductor:
             await ensure_host_consumer(self.log.js, name)
         self._deadlines.start()
         async for one in self.log.scan_last("server"):
-            self._react(one)
+            self._react(one, starting=True)
         self._follower = await self.log.follow(position, self._handle)
         await self.reports.start()
         self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")
@@ -119,19 +121,22 @@ class Conductor:
 
     # --- what a state calls for ------------------------------------------------------------------------------------
 
-    def _react(self, recorded: Recorded) -> None:
+    def _react(self, recorded: Recorded, *, starting: bool = False) -> None:
         server = decode_server(recorded.commit.state)
         self.capacity.apply_server(server)
         operation = server.operation
+        self._out.pop(server.id, None)
         if operation is None:
             self._idle(server)
             return
         self._deadlines.set(server.id, operation.deadline)
         if operation.awaits == "agent":
-            self._spawn(self.orders.publish(server, recorded.position))
+            self._out[server.id] = (server, recorded.position)
+            publish = self.orders.publish_if_missing if starting else self.orders.publish
+            self._spawn(partial(publish, server, recorded.position))
         elif operation.awaits == "conductor" and self._running.get(server.id, -1) < server.version:
             self._running[server.id] = server.version
-            self._spawn(self._step(server, recorded.position))
+            self._spawn(partial(self._step, server, recorded.position))
 
     def _idle(self, server: Server) -> None:
         self._running.pop(server.id, None)
@@ -144,18 +149,18 @@ class Conductor:
             return
         self._deadlines.clear(server.id)
         if decide.runs_though_stopped(server):
-            self._spawn(self._stop_running(server))
+            self._spawn(partial(self._stop_running, server))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """The boundary of what the conductor does by itself: a failure is logged, the deadline ends the action."""
         try:
             async with self._slots:
-                await work
+                await work()
         except Exception:
             log_.exception("conductor work failed")
 
@@ -244,6 +249,9 @@ class Conductor:
             changes = {key: value for key, value in fields.items() if getattr(known, key) != value}
             state = await self.commands.update("host", id_, changes, context, verb="report") if changes else known
         self._up[inventory.host] = True
+        for server, position in list(self._out.values()):
+            if server.host == inventory.host:  # the agent began anew: what it had taken would come back only later
+                self._spawn(partial(self.orders.publish, server, position))
         self.capacity.apply_host(cast(Host, state))
 
     async def _watch_hosts(self) -> None:

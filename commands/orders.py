@@ -17,6 +17,7 @@ from nats.js.errors import Error as JetStreamError
 
 from commands.lookup import Lookup
 from commands.settings import CommandSettings
+from commands.streams import ORDERS
 from domain.order_of import Lookups, order_of
 from domain.orders import ImageSpec, Order
 from domain.resources import Blob, Image, decode
@@ -25,6 +26,7 @@ from eventlog.log import EventLog, LogUnavailable
 
 log_ = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Order).decode
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -47,6 +49,16 @@ class OrderBook:
         order = await self.order(server, position)
         if order is not None:
             await self.send(order)
+
+    async def publish_if_missing(self, server: Server, position: int) -> None:
+        """As `publish`, unless the stream has it: what a starting conductor does for every order that is out."""
+        try:
+            newest = await self._log.js.get_last_msg(ORDERS, f"orders.{server.host}.{server.id}")
+            if _decode(newest.data or b"").generation >= server.generation:
+                return
+        except (NatsError, JetStreamError) as error:
+            log_.debug("no order on the stream", server_id=server.id, error=repr(error))
+        await self.publish(server, position)
 
     async def send(self, order: Order) -> None:
         for pause in (*RETRY_SECONDS, None):

@@ -7,6 +7,7 @@ The stream is a work queue: a report is acknowledged when what follows from it i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import msgspec
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from commands.handler import Commands
 from commands.orders import OrderBook
@@ -32,6 +34,7 @@ log_ = structlog.get_logger(__name__)
 
 MAX_CONCURRENT_REPORTS = 256
 NAK_SECONDS = 1.0
+DRAIN_SECONDS = 3.0
 
 _decode = msgspec.json.Decoder(Report).decode
 _decode_inventory = msgspec.json.Decoder(HostInventory).decode
@@ -60,8 +63,13 @@ class ReportReader:
         self._subscription = await self._log.nc.subscribe(REPORTS_DELIVERY, queue=REPORTS_CONSUMER, cb=self._arrived)
 
     async def stop(self) -> None:
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
+        """Take no more, finish what was taken; what does not finish in time comes again to the next conductor."""
+        with contextlib.suppress(TimeoutError, NatsError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                if self._subscription is not None:
+                    drained: Awaitable[None] = self._subscription.drain()  # type: ignore[no-untyped-call]  # nats-py
+                    await drained
+                await asyncio.gather(*self._tasks, return_exceptions=True)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

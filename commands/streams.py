@@ -1,6 +1,7 @@
 """The streams beside the log: orders to agents, their reports, rejections, idempotency keys. All bounded.
 
-Orders keep one message per server (a newer order replaces an older one), so the stream is as large as the fleet.
+Orders keep a few messages per server, so the stream is as large as the fleet. More than one, because a conductor that
+starts may publish an order again just when the next one is out; the agent goes by the generation.
 Reports are a work queue: gone once the conductor has appended what follows from them.
 """
 
@@ -17,6 +18,7 @@ REPORTS = "REPORTS"
 REJECTIONS = "CHRONOVA_REJECTIONS"
 IDEMPOTENCY = "CHRONOVA_IDEMPOTENCY"
 REPORTS_CONSUMER = "conductor"
+REPORTS_ACK_SECONDS = 5  # a report that a killed conductor held comes again after so long
 REPORTS_DELIVERY = "deliver.reports"  # a queue group: each report reaches one conductor
 
 _DAY = 24 * 3600
@@ -28,7 +30,7 @@ CONFIGS = (
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
-        max_msgs_per_subject=1,
+        max_msgs_per_subject=8,
         max_msg_size=1 << 18,
         duplicate_window=60,
     ),
@@ -81,7 +83,7 @@ async def ensure_streams(js: JetStreamContext) -> None:
                 deliver_subject=REPORTS_DELIVERY,
                 deliver_group=REPORTS_CONSUMER,
                 ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=30,
+                ack_wait=REPORTS_ACK_SECONDS,
                 max_ack_pending=1024,
                 filter_subject="reports.>",
             ),

@@ -1,0 +1,273 @@
+"""The conductor: workflows end whatever fails, restarts change nothing, deadlines hold, reports are checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from commands.audit import MachineAudit
+from domain.orders import Fault, Report
+from domain.server import Server, decode_event
+from eventlog.nats_server import EmbeddedNats
+from tests.system import ADMIN, System, context, new_server
+
+
+async def leftovers(system: System) -> dict[str, int]:
+    """What a server that is gone must not leave behind: ports, addresses, room on hosts."""
+    position = await system.log.last_position()
+    await system.read.wait_for(position)
+    addresses: list[Any] = await system.read.resources("address")
+    return {
+        "ports": len(await system.read.resources("port")),
+        "addresses": sum(address.port_id is not None for address in addresses),
+        "memory": sum(view.used_memory_mb for view in system.conductor.capacity.view()),
+        "servers": sum(host.servers for host in await system.read.hosts()),
+    }
+
+
+NOTHING = {"ports": 0, "addresses": 0, "memory": 0, "servers": 0}
+
+
+async def assert_log_is_legal(system: System) -> None:
+    audit = MachineAudit()
+    async for batch in system.log.scan():
+        for one in batch:
+            assert audit.feed(one.commit) is None
+
+
+async def test_the_whole_life_of_a_server(system: System) -> None:
+    server = await system.create()
+    assert (server.vm_state, server.power_state, server.guest_exists) == ("active", "running", True)
+    assert len(server.interfaces) == 1
+    for command, vm_state in (
+        ("stop", "stopped"),
+        ("start", "active"),
+        ("reboot-soft", "active"),
+        ("reboot-hard", "active"),
+        ("pause", "paused"),
+        ("unpause", "active"),
+        ("suspend", "suspended"),
+        ("resume", "active"),
+        ("lock", "active"),
+        ("unlock", "active"),
+        ("delete", "deleted"),
+    ):
+        server = await system.do(command, server.id)
+        assert (server.vm_state, server.task_state) == (vm_state, None), command
+    assert await leftovers(system) == NOTHING
+    await assert_log_is_legal(system)
+
+
+async def test_a_build_that_fails_on_one_host_succeeds_on_another(system: System) -> None:
+    await system.stop_agents()
+    new = new_server()
+    await system.commands.create_servers([new], context())
+    server = await system.when(new.id, lambda now: now.operation and now.operation.step == "create_disk")
+    first = server.host
+    assert first is not None
+    await send(system, server, first, outcome="failed", fault=Fault("disk_full", "The disk is full."), power_state=None)
+    await system.start_agents()
+    server = await system.settled(new.id)
+    types = Counter(await system.event_types(server.id))
+    assert (server.vm_state, types["server.create.succeeded"]) == ("active", 1)
+    assert server.host not in (first, None)
+    assert len(server.interfaces) == 1
+    await system.do("delete", server.id)
+    assert await leftovers(system) == NOTHING
+
+
+@pytest.mark.parametrize("kind", ["create-disk", "config-drive", "spawn"])
+async def test_a_build_that_fails_everywhere_ends_in_error_and_leaves_nothing(system: System, kind: str) -> None:
+    server = await system.create(f"web-fail-{kind}")
+    assert server.vm_state == "error"
+    assert server.fault is not None
+    assert "Exhausted all hosts available for retrying build failures" in server.fault.message
+    assert not server.guest_exists
+    assert await leftovers(system) == NOTHING
+    server = await system.do("delete", server.id)
+    assert server.vm_state == "deleted"
+    await assert_log_is_legal(system)
+
+
+async def test_no_valid_host_keeps_the_evidence(system: System) -> None:
+    big = msgspec.structs.replace(new_server().flavor, ram=10**12)
+    server = await system.create(flavor=big)
+    assert server.vm_state == "error"
+    assert server.fault is not None
+    assert server.fault.message == "No valid host was found. There are not enough hosts available."
+    commits = await system.log.read("server", server.id)
+    bodies = [decode_event(event.type, event.data).body for one in commits for event in one.commit.events]
+    evidence = next(body.details["placement"] for body in bodies if body.details)
+    assert {one["filter"] for one in evidence["dropped"]} == {"MEMORY_MB"}
+    assert {one["host"] for one in evidence["dropped"]} == set(system.hosts)
+
+
+@pytest.mark.parametrize("command", ["stop", "pause", "suspend", "reboot-hard"])
+async def test_a_failed_command_says_why_and_settles(system: System, command: str) -> None:
+    order = {"stop": "power-off", "reboot-hard": "reboot-hard"}.get(command, command)
+    server = await system.create(f"web-fail-{order}")
+    server = await system.do(command, server.id)
+    assert server.task_state is None
+    assert server.fault is not None
+    types = await system.event_types(server.id)
+    assert types[-1] == f"server.{command}.failed"
+
+
+async def test_a_deadline_ends_what_nobody_answers(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, deadline_seconds=1.0) as system:
+        server = await system.create()
+        await system.stop_agents()
+        await system.commands.server("stop", server.id, {}, context())
+        server = await system.settled(server.id)
+        assert server.fault is not None
+        assert "did not finish within 1 s" in server.fault.message
+        assert server.fault.reason == "deadline"
+        await system.start_agents()
+        assert (await system.do("delete", server.id)).vm_state == "deleted"
+        await assert_log_is_legal(system)
+
+
+async def test_delete_goes_through_while_building_and_leaves_nothing(system: System) -> None:
+    new = new_server("web-hang-spawn")
+    await system.commands.create_servers([new], context())
+    await system.when(new.id, lambda server: server.task_state == "spawning")
+    server = await system.do("delete", new.id)
+    assert server.vm_state == "deleted"
+    assert await leftovers(system) == NOTHING
+    await assert_log_is_legal(system)
+
+
+async def test_conductors_that_come_and_go_lose_and_double_nothing(system: System) -> None:
+    """Twenty servers live while the conductor is replaced over and over."""
+    news = [new_server(f"web-{number}") for number in range(20)]
+
+    async def live(id_: str) -> None:
+        await system.settled(id_)
+        for command in ("stop", "start", "delete"):
+            await system.do(command, id_)
+
+    await system.commands.create_servers(news, context())
+    lives = asyncio.gather(*(live(new.id) for new in news))
+    replaced = 0
+    while not lives.done():
+        await asyncio.sleep(0.15)
+        await system.stop_conductor()
+        await system.start_conductor()
+        replaced += 1
+    await lives
+    assert replaced >= 2
+    for new in news:
+        types = Counter(await system.event_types(new.id))
+        for command in ("create", "stop", "start", "delete"):
+            assert types[f"server.{command}.accepted"] == types[f"server.{command}.succeeded"] == 1
+            assert types[f"server.{command}.step_started"] == types[f"server.{command}.step_finished"]
+    assert await leftovers(system) == NOTHING
+    await assert_log_is_legal(system)
+
+
+async def test_agents_that_come_and_go_lose_and_double_nothing(system: System) -> None:
+    news = [new_server(f"web-{number}") for number in range(10)]
+    await system.commands.create_servers(news, context())
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        await system.stop_agents()
+        await system.start_agents()
+    for new in news:
+        server = await system.settled(new.id)
+        assert server.vm_state == "active", server.fault
+        types = Counter(await system.event_types(new.id))
+        assert types["server.create.succeeded"] == 1
+
+
+async def send(system: System, server: Server, sender: str, **fields: Any) -> None:
+    given: dict[str, Any] = {
+        "id": str(uuid4()),
+        "host": sender,
+        "server_id": server.id,
+        "outcome": "observed",
+        "generation": server.generation,
+        "power_state": "shutdown",
+        "reason": "guest powered itself off",
+        "occurred_at": datetime.now(UTC),
+    }
+    report = Report(**(given | fields))
+    await system.log.js.publish(f"reports.{sender}.{server.id}", msgspec.json.encode(report))
+
+
+async def test_a_guest_that_powers_itself_off_is_shown_with_the_reason(system: System) -> None:
+    server = await system.create()
+    assert server.host is not None
+    await send(system, server, server.host)
+    server = await system.when(server.id, lambda now: now.vm_state == "stopped")
+    last = (await system.log.read("server", server.id))[-1].commit
+    assert last.events[0].type == "server.power.observed"
+    assert decode_event(last.events[0].type, last.events[0].data).body.message == "guest powered itself off"
+    assert (await system.do("start", server.id)).vm_state == "active"
+
+
+async def test_stale_and_foreign_reports_are_counted_and_dropped(system: System) -> None:
+    server = await system.create()
+    assert server.host is not None
+    other = next(host for host in system.hosts if host != server.host)
+    counts = system.conductor.reports.counts
+    before = counts["stale"]
+    await send(system, server, other)
+    await send(system, server, server.host, generation=server.generation - 1)
+    await send(system, server, server.host, host=other)
+    await send(system, server, server.host, outcome="succeeded", order_id="1")
+    await system.log.js.publish(f"reports.{other}.{server.id}", b"not a report")
+    await system.until(lambda: counts["stale"] >= before + 3 and counts["broken"] == 1)
+    now = await system.server(server.id)
+    assert (now.version, now.vm_state) == (server.version, "active")
+
+
+async def test_a_guest_that_runs_behind_our_back_is_shut_down(system: System) -> None:
+    server = await system.create()
+    server = await system.do("stop", server.id)
+    assert server.host is not None
+    await send(system, server, server.host, power_state="running", reason="started outside chronova")
+    await system.when(server.id, lambda now: now.operation is None and now.version >= server.version + 5)
+    types = await system.event_types(server.id)
+    assert "server.power-sync.succeeded" in types
+    assert (await system.server(server.id)).vm_state == "stopped"
+
+
+async def test_deleting_with_the_host_down_ends_and_the_guest_is_reaped_later(
+    own_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with System.open(own_nats, tmp_path, host_down_after=1.0) as system:
+        server = await system.create()
+        await system.stop_agents()
+        await system.until(lambda: not system.watch.is_up(server.host))
+        server = await system.do("delete", server.id, actor=ADMIN)
+        assert server.vm_state == "deleted"
+        await system.start_agents()
+        await send(system, server, "host-1", power_state="running")
+        await assert_log_is_legal(system)
+
+
+async def test_soft_deleted_servers_are_reclaimed_by_their_deadline(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, reclaim_seconds=1.0) as system:
+        server = await system.create()
+        server = await system.do("soft-delete", server.id)
+        assert server.vm_state == "soft-delete"
+        await system.stop_conductor()
+        await system.start_conductor()
+        await system.when(server.id, lambda now: now.vm_state == "deleted")
+        assert await leftovers(system) == NOTHING
+
+
+async def test_restored_servers_are_not_reclaimed(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, reclaim_seconds=1.5) as system:
+        server = await system.create()
+        await system.do("soft-delete", server.id)
+        server = await system.do("restore", server.id)
+        await asyncio.sleep(2.0)
+        assert (await system.server(server.id)).vm_state == "active"
