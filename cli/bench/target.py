@@ -162,13 +162,16 @@ class Target:
         return processes.cpu_seconds(self._family)
 
     def cpu_by_role(self) -> dict[str, float]:
-        return {role: processes.cpu_seconds(processes.family([pid])) for role, pid in self.pids.items()}
+        """Seconds so far of each process that the ready-file names, and of all others together."""
+        return {role: processes.cpu_seconds(pids) for role, pids in self._by_role().items()}
 
     def pss_by_role(self) -> dict[str, int]:
-        """Bytes; the supervisor without the others, which are its children."""
-        found = {role: processes.pss_bytes([pid]) for role, pid in self.pids.items()}
-        rest = processes.family(self.pids.values()) - set(self.pids.values())
-        return found | ({"others": processes.pss_bytes(rest)} if rest else {})
+        """Bytes."""
+        return {role: processes.pss_bytes(pids) for role, pids in self._by_role().items()}
+
+    def _by_role(self) -> dict[str, set[int]]:
+        others = processes.family(self.pids.values()) - set(self.pids.values())
+        return {role: {pid} for role, pid in self.pids.items()} | ({"others": others} if others else {})
 
 
 def checked(answer: Answer, expect: int) -> Answer:

@@ -52,11 +52,15 @@ class Watcher:
         return future
 
     async def ended(self, future: asyncio.Future[float]) -> float:
-        """Raises Stop when the action failed or does not end."""
+        """The moment at which an action has ended, never before now: its client has read the answer to it first.
+
+        Raises Stop when the action failed or does not end.
+        """
+        now = perf_counter()
         done, _ = await asyncio.wait({future}, timeout=DONE_SECONDS)
         if not done:
             raise Stop(f"an action did not end within {DONE_SECONDS:g} s")
-        return future.result()
+        return max(now, future.result())
 
     def seen(self, subject: str, data: bytes) -> None:
         """One message of the log. The server's own words can hold no event type: JSON escapes their quotes."""
