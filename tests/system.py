@@ -122,6 +122,7 @@ class System:
             await projector.stop()
             await read.close()
             await log.close()
+            await asyncio.sleep(0.05)  # closed sockets are let go by the loop one turn later
 
     async def start_agents(self) -> None:
         self._stop = asyncio.Event()
