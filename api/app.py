@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from api import compute, errors, identity, image, network, operations, placement, ui, v1, volume
 from api.middleware import Authentication, BodyLimit, RequestContext
 from api.services import Services
+from api.volume.work import Work
 
 
 async def front_page(request: Request) -> Response:
@@ -41,6 +42,7 @@ def build_app(services: Services) -> ASGIApp:
         lifespan=_lifespan,
     )
     app.state.services = services
+    app.state.volume_work = Work(services)
     app.router.redirect_slashes = False
     return app
 
@@ -48,4 +50,6 @@ def build_app(services: Services) -> ASGIApp:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     await image.clean_up(app.state.services)
+    await app.state.volume_work.resume()
     yield
+    await app.state.volume_work.stop()

@@ -144,3 +144,13 @@ def clean_up(directory: Path) -> None:
             continue
         finally:
             os.close(handle)
+
+
+def measured(path: Path) -> tuple[int, str, str]:
+    """Size, md5 and sha512 of a file."""
+    md5, sha512 = hashlib.md5(usedforsecurity=False), hashlib.sha512()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            md5.update(chunk)
+            sha512.update(chunk)
+    return path.stat().st_size, md5.hexdigest(), sha512.hexdigest()

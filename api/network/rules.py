@@ -13,33 +13,13 @@ from domain.errors import Invalid
 from domain.resources import SecurityGroup
 
 ETHERTYPES = ("IPv4", "IPv6")
+# fmt: off
 PROTOCOLS = (
-    "ah",
-    "dccp",
-    "egp",
-    "esp",
-    "gre",
-    "hopopt",
-    "icmp",
-    "icmpv6",
-    "igmp",
-    "ip",
-    "ipip",
-    "ipv6-encap",
-    "ipv6-frag",
-    "ipv6-icmp",
-    "ipv6-nonxt",
-    "ipv6-opts",
-    "ipv6-route",
-    "ospf",
-    "pgm",
-    "rsvp",
-    "sctp",
-    "tcp",
-    "udp",
-    "udplite",
-    "vrrp",
+    "ah", "dccp", "egp", "esp", "gre", "hopopt", "icmp", "icmpv6", "igmp", "ip", "ipip", "ipv6-encap",
+    "ipv6-frag", "ipv6-icmp", "ipv6-nonxt", "ipv6-opts", "ipv6-route", "ospf", "pgm", "rsvp", "sctp", "tcp",
+    "udp", "udplite", "vrrp",
 )
+# fmt: on
 _WITH_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite", "6", "17", "132", "33", "136")
 _ICMP = ("icmp", "icmpv6", "ipv6-icmp", "1", "58")
 

@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from api.http import Json
+from api.identity.access import must_be_admin
 from api.links import base_url
-from api.volume.paths import both
+from api.volume.paths import MAX_VERSION, both
 from domain.errors import NotFound, Rejected
 
-MAX_VERSION = "3.60"
 TYPE = "default"
 TYPE_ID = str(uuid5(NAMESPACE_URL, "chronova:volume-type:default"))
 _EMPTY = {
@@ -35,7 +35,7 @@ def _version(request: Request) -> dict[str, Any]:
     return {
         "id": "v3.0",
         "status": "CURRENT",
-        "version": MAX_VERSION,
+        "version": "{}.{}".format(*MAX_VERSION),
         "min_version": "3.0",
         "updated": "2020-01-01T00:00:00Z",
         "links": [{"rel": "self", "href": f"{base_url(request)}/volume/v3/"}],
@@ -82,6 +82,21 @@ async def zones(request: Request) -> Response:
     return Json({"availabilityZoneInfo": [{"zoneName": "nova", "zoneState": {"available": True}}]})
 
 
+async def services(request: Request) -> Response:
+    """The one service, which is this API itself"""
+    must_be_admin(request)
+    one = {
+        "binary": "cinder-volume",
+        "host": "chronova",
+        "zone": "nova",
+        "status": "enabled",
+        "state": "up",
+        "updated_at": None,
+        "disabled_reason": None,
+    }
+    return Json({"services": [one]})
+
+
 async def empty(request: Request) -> Response:
     """An empty list: there are none here"""
     names = [part for part in request.url.path.split("/") if part in _EMPTY]
@@ -105,6 +120,7 @@ def routes() -> list[BaseRoute]:
         *both("/types", list_types),
         *both("/types/{id}", show_type),
         *both("/os-availability-zone", zones),
+        *both("/os-services", services),
     ]
     for collection in _EMPTY:
         found += both(f"/{collection}", empty)

@@ -1,0 +1,192 @@
+"""`POST volumes/{id}/action`: what can be done with a volume.
+
+Attaching and detaching belong to the compute API, which keeps the volume's state right from its own events; the calls
+that Nova would make of Cinder for it (os-attach, os-detach, os-reserve, ...) are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from api.http import Json, caller, context, json_object, services
+from api.image.fields import CONTAINER_FORMATS
+from api.shapes import flag, name, number, string_mapping, text
+from api.volume import disks
+from api.volume.access import find, moment, must_be_admin, must_be_member, work
+from api.volume.fixed import TYPE, TYPE_ID
+from api.volume.paths import both
+from api.volume.quotas import must_have_room
+from api.volume.volumes import MOST_GIB, start_delete
+from domain.errors import Invalid, Rejected
+from domain.resources import Volume, VolumeSnapshot
+
+STATUSES = ("available", "in-use", "error", "creating", "deleting", "attaching", "detaching", "maintenance")
+_ACCEPTED = 202
+
+
+async def action(request: Request) -> Response:
+    """Do something with a volume: extend it, upload it as an image, set flags, revert to a snapshot"""
+    must_be_member(request)
+    volume = await find(request, Volume)
+    body = await json_object(request)
+    if len(body) != 1:
+        raise Invalid("The body has to hold one action")
+    ((verb, arguments),) = body.items()
+    do = _ACTIONS.get(verb)
+    if do is None:
+        raise Rejected(f"There is no action {verb} here", code=400, reason="invalid", hint=", ".join(sorted(_ACTIONS)))
+    return await do(request, volume, arguments if isinstance(arguments, dict) else {})
+
+
+async def _update(request: Request, volume: Volume, changes: dict[str, Any], verb: str, check: Any = None) -> Volume:
+    updated = await services(request).commands.update(
+        "volume", volume.id, changes, context(request), verb=verb, check=check
+    )
+    return cast(Volume, updated)
+
+
+def _only(status: str, after: str) -> Callable[[Volume], dict[str, Any]]:
+    def check(state: Volume) -> dict[str, Any]:
+        if state.status != status:
+            raise Invalid(
+                f"Invalid volume: Volume {state.id} status must be {status}, but current status is: {state.status}",
+                hint="Detach it from its server first" if state.attachments else "Wait until its work has ended",
+            )
+        return {"status": after}
+
+    return check
+
+
+async def _extend(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    size = number(body, "new_size", least=1, most=MOST_GIB)
+    if size <= volume.size_gb:
+        raise Invalid(
+            f"New size for extend must be greater than current size. (current: {volume.size_gb}, new: {size})"
+        )
+    await must_have_room(request, volume.project_id, gigabytes=size - volume.size_gb)
+    await _update(request, volume, {}, "begin-extend", _only("available", "extending"))
+    try:
+        await disks.grow(work(request).volume_path(volume.id), volume.disk_format, size)
+    except (disks.DiskFailed, OSError) as error:
+        await _update(request, volume, {"status": "error_extending", "fault": str(error)}, "fail")
+        raise Invalid(f"The volume could not be extended: {error}") from error
+    await _update(request, volume, {"status": "available", "size_gb": size}, "extend")
+    return Response(status_code=_ACCEPTED)
+
+
+async def _set_bootable(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    await _update(request, volume, {"bootable": flag(body, "bootable")}, "set-bootable")
+    return Response(status_code=200)
+
+
+async def _readonly(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    await _update(request, volume, {"readonly": flag(body, "readonly")}, "set-readonly")
+    return Response(status_code=_ACCEPTED)
+
+
+async def _reset_status(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    must_be_admin(request)
+    status = text(body, "status", volume.status)
+    if status not in STATUSES:
+        raise Invalid(f"status has to be one of {', '.join(STATUSES)}")
+    changes: dict[str, Any] = {"status": status}
+    if body.get("attach_status") == "detached":
+        changes["attachments"] = []
+    await _update(request, volume, changes, "reset-status")
+    return Response(status_code=_ACCEPTED)
+
+
+async def _force_delete(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    must_be_admin(request)
+    await start_delete(request, volume, cascade=False, force=True)
+    return Response(status_code=_ACCEPTED)
+
+
+async def _set_image_metadata(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    given = string_mapping(body, "metadata")
+    updated = await _update(
+        request, volume, {}, "set-image-metadata", lambda state: {"image_metadata": state.image_metadata | given}
+    )
+    return Json({"metadata": updated.image_metadata})
+
+
+async def _unset_image_metadata(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    key = text(body, "key")
+
+    def check(state: Volume) -> dict[str, Any]:
+        return {"image_metadata": {one: value for one, value in state.image_metadata.items() if one != key}}
+
+    await _update(request, volume, {}, "unset-image-metadata", check)
+    return Response(status_code=200)
+
+
+async def _show_image_metadata(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    return Json({"metadata": volume.image_metadata})
+
+
+async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    disks.must_be_installed()
+    container = text(body, "container_format", "bare")
+    if container not in CONTAINER_FORMATS or text(body, "disk_format", "qcow2") not in ("qcow2", "raw"):
+        raise Invalid("A volume becomes an image with disk_format qcow2")
+    fields = {
+        "name": name(body, "image_name"),
+        "project_id": caller(request).project_id,
+        "owner_user_id": caller(request).user_id,
+        "status": "saving",
+        "visibility": "private" if body.get("visibility") == "private" else "shared",
+        "disk_format": "qcow2",
+        "container_format": container,
+        "min_disk": volume.size_gb,
+    }
+    held = await _update(request, volume, {}, "begin-upload", _only("available", "uploading"))
+    image = await services(request).commands.create("image", fields, context(request), id=str(uuid4()))
+    work(request).upload(held, image.id)
+    told = {
+        "id": volume.id,
+        "updated_at": moment(held.updated_at),
+        "status": "uploading",
+        "display_description": volume.description,
+        "size": volume.size_gb,
+        "volume_type": {"id": TYPE_ID, "name": TYPE},
+        "image_id": image.id,
+        "container_format": container,
+        "disk_format": "qcow2",
+        "image_name": fields["name"],
+        "visibility": fields["visibility"],
+        "protected": False,
+    }
+    return Json({"os-volume_upload_image": told}, status_code=_ACCEPTED)
+
+
+async def _revert(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
+    snapshot = await find(request, VolumeSnapshot, text(body, "snapshot_id"))
+    if snapshot.volume_id != volume.id or snapshot.status != "available":
+        raise Invalid("A volume is reverted to an available snapshot of its own")
+    held = await _update(request, volume, {}, "begin-revert", _only("available", "reverting"))
+    work(request).revert(held, snapshot)
+    return Response(status_code=_ACCEPTED)
+
+
+_ACTIONS: dict[str, Callable[[Request, Volume, dict[str, Any]], Awaitable[Response]]] = {
+    "os-extend": _extend,
+    "os-set_bootable": _set_bootable,
+    "os-update_readonly_flag": _readonly,
+    "os-reset_status": _reset_status,
+    "os-force_delete": _force_delete,
+    "os-set_image_metadata": _set_image_metadata,
+    "os-unset_image_metadata": _unset_image_metadata,
+    "os-show_image_metadata": _show_image_metadata,
+    "os-volume_upload_image": _upload_image,
+    "revert": _revert,
+}
+
+
+def routes() -> list[BaseRoute]:
+    return both("/volumes/{id}/action", action, ["POST"])

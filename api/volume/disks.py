@@ -1,0 +1,108 @@
+"""The files of volumes and snapshots, made by qemu-img.
+
+A volume is `settings.volumes_dir`/<id>, a snapshot `settings.volumes_dir`/snapshots/<id>. A file is written under
+another name and renamed when it is complete, so making it again is harmless. Every call has a time limit. Where no
+qemu-img is installed (a machine with simulated hosts only) volumes are empty raw files, and nothing can be copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from domain.errors import Invalid, Unavailable
+
+SECONDS = 1800.0
+SNAPSHOTS = "snapshots"
+GIB = 1 << 30
+
+
+class DiskFailed(Exception):
+    """qemu-img could not do it; the text says why."""
+
+
+def disk_format() -> str:
+    """The format of new volumes on this machine."""
+    return "qcow2" if shutil.which("qemu-img") else "raw"
+
+
+async def create(path: Path, size_gb: int, format_: str) -> None:
+    """An empty disk."""
+    part = await _part(path)
+    if format_ == "raw":
+        await asyncio.to_thread(_sparse, part, size_gb * GIB)
+    else:
+        await _qemu_img(part, "create", "-q", "-f", format_, str(part), f"{size_gb}G")
+    await asyncio.to_thread(part.replace, path)
+
+
+async def copy(source: Path, source_format: str, path: Path, size_gb: int | None) -> None:
+    """A flat qcow2 copy of another disk, grown to `size_gb`. The source's format is given, never guessed."""
+    part = await _part(path)
+    await _qemu_img(part, "convert", "-q", "-f", source_format, "-O", "qcow2", str(source), str(part))
+    if size_gb is not None:
+        await _qemu_img(part, "resize", "-q", "-f", "qcow2", str(part), f"{size_gb}G")
+    await asyncio.to_thread(part.replace, path)
+
+
+async def grow(path: Path, format_: str, size_gb: int) -> None:
+    if format_ == "raw":
+        await asyncio.to_thread(os.truncate, path, size_gb * GIB)
+    else:
+        await _qemu_img(None, "resize", "-q", "-f", format_, str(path), f"{size_gb}G")
+
+
+def must_be_installed() -> None:
+    if shutil.which("qemu-img") is None:
+        raise Unavailable("qemu-img is not installed here", hint="Install qemu-utils to copy disks")
+
+
+def must_have_space(directory: Path, size_bytes: int) -> None:
+    """Refuse to copy what would not fit. Empty volumes are sparse and may be larger than the disk under them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
+    if size_bytes > free:
+        raise Invalid(f"The volume store has {free} bytes left, {size_bytes} are needed", hint="Free some space")
+
+
+async def _part(path: Path) -> Path:
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _sparse(path: Path, size: int) -> None:
+    with path.open("xb") as file:
+        file.truncate(size)
+
+
+async def _qemu_img(part: Path | None, *arguments: str) -> None:
+    """Run qemu-img; a file that it leaves half-made is removed."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "qemu-img", *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise DiskFailed("qemu-img is not installed") from error
+    try:
+        async with asyncio.timeout(SECONDS):
+            _, errors = await process.communicate()
+    except BaseException as error:
+        process.kill()
+        await process.wait()
+        if part is not None:
+            remove(part)
+        if isinstance(error, TimeoutError):
+            raise DiskFailed(f"qemu-img {arguments[0]} took more than {SECONDS:.0f} s") from error
+        raise
+    if process.returncode != 0:
+        if part is not None:
+            remove(part)
+        raise DiskFailed(f"qemu-img {arguments[0]}: {errors.decode(errors='replace').strip()[-500:]}")
+
+
+def remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

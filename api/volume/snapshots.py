@@ -1,0 +1,128 @@
+"""Snapshots: flat copies of volumes that no server uses at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from api.http import Json, context, services, wrapped_object
+from api.listing import page
+from api.shapes import string_mapping, text
+from api.volume import disks
+from api.volume.access import find, moment, must_be_member, visible, work
+from api.volume.paths import both
+from api.volume.quotas import must_have_room
+from domain.errors import Invalid
+from domain.resources import Volume, VolumeSnapshot
+
+
+def snapshot_view(snapshot: VolumeSnapshot) -> dict[str, Any]:
+    return {
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "description": snapshot.description,
+        "volume_id": snapshot.volume_id,
+        "status": snapshot.status,
+        "size": snapshot.size_gb,
+        "metadata": snapshot.metadata,
+        "created_at": moment(snapshot.created_at),
+        "updated_at": moment(snapshot.updated_at),
+        "user_id": snapshot.user_id,
+        "group_snapshot_id": None,
+        "consumes_quota": True,
+        "os-extended-snapshot-attributes:project_id": snapshot.project_id,
+        "os-extended-snapshot-attributes:progress": "100%" if snapshot.status == "available" else "0%",
+    }
+
+
+async def list_snapshots(request: Request) -> Response:
+    """The project's snapshots, filtered by name, status, volume"""
+    params = request.query_params
+    views = [snapshot_view(one) for one in await visible(request, VolumeSnapshot)]
+    for key in ("status", "volume_id"):
+        if params.get(key):
+            views = [one for one in views if one[key] == params[key]]
+    views, _ = page(request, views)
+    return Json({"snapshots": views})
+
+
+async def show_snapshot(request: Request) -> Response:
+    """One snapshot"""
+    return Json({"snapshot": snapshot_view(await find(request, VolumeSnapshot))})
+
+
+async def create_snapshot(request: Request) -> Response:
+    """Copy a volume as it is now"""
+    who = must_be_member(request)
+    body = await wrapped_object(request, "snapshot")
+    volume = await find(request, Volume, text(body, "volume_id"))
+    if volume.status != "available":
+        raise Invalid(
+            f"Invalid volume: Volume {volume.id} status must be available, but current status is: {volume.status}",
+            hint="Detach it first: a disk in use cannot be copied as a whole",
+        )
+    disks.must_be_installed()
+    settings, path = services(request).settings, work(request).volume_path(volume.id)
+    size = await asyncio.to_thread(lambda: path.stat().st_size if path.exists() else 0)
+    await asyncio.to_thread(disks.must_have_space, settings.volumes_dir, size)
+    await must_have_room(request, volume.project_id, snapshots=1, gigabytes=volume.size_gb)
+    fields = {
+        "name": text(body, "name", "") or "",
+        "description": text(body, "description", None),
+        "project_id": volume.project_id,
+        "user_id": who.user_id,
+        "volume_id": volume.id,
+        "size_gb": volume.size_gb,
+        "status": "creating",
+        "metadata": string_mapping(body, "metadata", {}) or {},
+    }
+    created = await services(request).commands.create("volume_snapshot", fields, context(request), id=str(uuid4()))
+    work(request).continue_snapshot(cast(VolumeSnapshot, created))
+    return Json({"snapshot": snapshot_view(cast(VolumeSnapshot, created))}, status_code=202)
+
+
+async def update_snapshot(request: Request) -> Response:
+    """Change name, description or metadata"""
+    must_be_member(request)
+    snapshot = await find(request, VolumeSnapshot)
+    body = await wrapped_object(request, "snapshot")
+    changes: dict[str, Any] = {}
+    if "name" in body:
+        changes["name"] = text(body, "name", "") or ""
+    if "description" in body:
+        changes["description"] = text(body, "description", None)
+    updated = await services(request).commands.update("volume_snapshot", snapshot.id, changes, context(request))
+    return Json({"snapshot": snapshot_view(cast(VolumeSnapshot, updated))})
+
+
+async def delete_snapshot(request: Request) -> Response:
+    """Delete a snapshot"""
+    must_be_member(request)
+    snapshot = await find(request, VolumeSnapshot)
+
+    def check(state: VolumeSnapshot) -> dict[str, Any]:
+        if state.status not in ("available", "error"):
+            raise Invalid(f"Invalid snapshot: its status is {state.status}, it has to be available or error")
+        return {"status": "deleting"}
+
+    marked = await services(request).commands.update(
+        "volume_snapshot", snapshot.id, {}, context(request), verb="begin-delete", check=check
+    )
+    work(request).continue_snapshot(cast(VolumeSnapshot, marked))
+    return Response(status_code=202)
+
+
+def routes() -> list[BaseRoute]:
+    return [
+        *both("/snapshots", list_snapshots),
+        *both("/snapshots", create_snapshot, ["POST"]),
+        *both("/snapshots/detail", list_snapshots),
+        *both("/snapshots/{id}", show_snapshot),
+        *both("/snapshots/{id}", update_snapshot, ["PUT"]),
+        *both("/snapshots/{id}", delete_snapshot, ["DELETE"]),
+    ]
