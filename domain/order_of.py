@@ -79,7 +79,6 @@ def guest_of(server: Server, lookups: Lookups) -> GuestSpec:
         image=image,
         nics=tuple(nic_of(interface) for interface in server.interfaces),
         volumes=tuple(volume_of(attachment) for attachment in server.volumes),
-        config_drive=server.config_drive,
         ssh_public_keys=((server.key_name or "key", server.public_key),) if server.public_key else (),
         user_data=lookups.user_data,
         metadata=server.metadata,

@@ -213,10 +213,6 @@ def _has_guest(server: Server) -> bool:
     return server.host is not None and server.guest_exists
 
 
-def _wants_config_drive(server: Server) -> bool:
-    return server.config_drive
-
-
 def _has_own_ports(server: Server) -> bool:
     return bool(server.interfaces)
 
@@ -261,7 +257,8 @@ _TERMINATE = "compute_terminate_instance"
 
 _SPAWN_STEPS = (
     Step("create_disk", order="create_disk", task_state="block_device_mapping", event=_BUILD, undo="destroy"),
-    Step("config_drive", order="config_drive", event=_BUILD, undo="destroy", when=_wants_config_drive),
+    # Always: it is how an address, a key and user data reach a guest here, where there is no metadata service.
+    Step("config_drive", order="config_drive", event=_BUILD, undo="destroy"),
     Step("spawn", order="spawn", task_state="spawning", event=_BUILD, undo="destroy"),
 )
 
@@ -391,7 +388,7 @@ WORKFLOWS: dict[str, Workflow] = {
                     order="config_drive",
                     event="compute_unshelve_instance",
                     undo="destroy",
-                    when=lambda server: _is_offloaded(server) and server.config_drive,
+                    when=_is_offloaded,
                 ),
                 Step(
                     "spawn",
