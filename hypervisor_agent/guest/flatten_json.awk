@@ -22,7 +22,8 @@ function value(path,    c, key, n) {
     c = next_char()
     if (c == "{" || c == "[") {
         skip(1)
-        if (next_char() ~ /[}\]]/) { skip(1); return }
+        key = next_char()
+        if (key == "}" || key == "]") { skip(1); return }
         for (n = 0; ; n++) {
             key = n
             if (c == "{") { space(); key = string(); space(); skip(1) }

@@ -19,7 +19,7 @@ Details = dict[str, Any]
 
 async def create_disk(work: Work) -> Details:
     """The guest's directory and root disk. A disk that is there already stays: nothing else may have made it."""
-    spec = _adopt_spec(work)
+    spec = adopt_spec(work)
     if root_volume(spec) is None and not work.files.disk.exists():
         with work.step("create root disk", 10):
             await _fresh_disk(work, spec)
@@ -27,7 +27,7 @@ async def create_disk(work: Work) -> Details:
 
 
 async def make_config_drive(work: Work) -> Details:
-    spec = _adopt_spec(work)
+    spec = adopt_spec(work)
     with work.step("write config drive", 30):
         await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
     return {}
@@ -35,7 +35,7 @@ async def make_config_drive(work: Work) -> Details:
 
 async def spawn(work: Work) -> Details:
     """Define and start. The config drive is written even when the user asked for none: there is no metadata service."""
-    spec = _adopt_spec(work)
+    spec = adopt_spec(work)
     if await work.guest.active():
         return {}
     await create_disk(work)
@@ -86,7 +86,7 @@ def _remove_files(work: Work) -> None:
     work.files.serial_socket.unlink(missing_ok=True)
 
 
-def _adopt_spec(work: Work) -> GuestSpec:
+def adopt_spec(work: Work) -> GuestSpec:
     """Remember the order's spec as the guest's own."""
     known = work.known
     spec = _merged(work.order.spec, known.spec if known else None)

@@ -27,14 +27,15 @@ class HostTraits:
     """What of the host shows in a definition."""
 
     host: str
-    kvm: bool
+    domain_type: str  # kvm, qemu, test
     bridged: bool
-    emulator: str
+    emulator: str | None = None
+    arch: str = "x86_64"
 
 
 def domain_xml(record: GuestRecord, files: GuestFiles, traits: HostTraits) -> str:
     spec = record.spec
-    domain = Element("domain", type="kvm" if traits.kvm else "qemu")
+    domain = Element("domain", type=traits.domain_type)
     _text(domain, "name", spec.instance_name)
     _text(domain, "uuid", spec.server_id)
     _text(domain, "title", spec.name[:255].replace("\n", " ") or spec.instance_name)
@@ -43,13 +44,13 @@ def domain_xml(record: GuestRecord, files: GuestFiles, traits: HostTraits) -> st
     _text(domain, "memory", str(spec.memory_mb), unit="MiB")
     _text(domain, "currentMemory", str(spec.memory_mb), unit="MiB")
     _text(domain, "vcpu", str(spec.vcpus), placement="static")
-    _system(domain, spec)
+    _system(domain, spec, traits.arch)
     features = SubElement(domain, "features")
     SubElement(features, "acpi")
     SubElement(features, "apic")
-    if traits.kvm:
+    if traits.domain_type == "kvm":
         SubElement(domain, "cpu", mode="host-passthrough", check="none")
-    else:
+    elif traits.domain_type == "qemu":
         cpu = SubElement(domain, "cpu", mode="custom", match="exact", check="none")
         _text(cpu, "model", "qemu64", fallback="forbid")
     clock = SubElement(domain, "clock", offset="utc")
@@ -59,7 +60,8 @@ def domain_xml(record: GuestRecord, files: GuestFiles, traits: HostTraits) -> st
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
         _text(domain, event, action)
     devices = SubElement(domain, "devices")
-    _text(devices, "emulator", traits.emulator)
+    if traits.emulator:
+        _text(devices, "emulator", traits.emulator)
     for disk in _disks(record, files):
         devices.append(disk)
     for nic in spec.nics:
@@ -173,7 +175,7 @@ def _disks(record: GuestRecord, files: GuestFiles) -> list[Element]:
     return disks
 
 
-def _system(domain: Element, spec: GuestSpec) -> None:
+def _system(domain: Element, spec: GuestSpec, arch: str) -> None:
     info = SubElement(domain, "sysinfo", type="smbios")
     system = SubElement(info, "system")
     for name, value in (
@@ -186,7 +188,7 @@ def _system(domain: Element, spec: GuestSpec) -> None:
         _text(system, "entry", value, name=name)
     firmware = {"firmware": "efi"} if spec.uefi else {}
     boot = SubElement(domain, "os", firmware)
-    _text(boot, "type", "hvm", arch="x86_64", machine="pc")
+    _text(boot, "type", "hvm", arch=arch, machine="pc")
     SubElement(boot, "boot", dev="hd")
     SubElement(boot, "smbios", mode="sysinfo")
 

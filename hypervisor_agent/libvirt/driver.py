@@ -72,6 +72,7 @@ ORDERS: dict[OrderKind, Callable[[Work], Awaitable[dict[str, Any]]]] = {
     "crash_dump": inside.crash_dump,
     "console_output": inside.console_output,
 }
+HYPERVISOR_TYPES = {"kvm": "kvm", "qemu": "QEMU", "test": "test"}
 ENDS = frozenset({"destroy", "offload"})
 ATTEMPTS = 3  # of an order whose libvirtd dies under it
 RECONNECT_SECONDS = 60.0
@@ -82,6 +83,7 @@ class LibvirtDriver:
     """See the module."""
 
     name = "libvirt"
+    orders = ORDERS
 
     def __init__(self, host: str, data_dir: Path, options: Mapping[str, Any]) -> None:
         self._host = host
@@ -104,10 +106,7 @@ class LibvirtDriver:
     async def open(self) -> None:
         self._files.guests.mkdir(parents=True, exist_ok=True)
         await self._connect()
-        kvm = await self._connection.run(kvm_works)
-        networks = Networks()
-        traits = HostTraits(self._host, kvm, networks.bridged, program(EMULATOR) or EMULATOR)
-        self._services = Services(self._host, self._files, self._connection, networks, traits)
+        self._services = await self._make_services()
         self._started_at = datetime.now(UTC)
         self._expected = {guest.server_id: guest.power_state for guest in await self.guests()}
 
@@ -127,6 +126,12 @@ class LibvirtDriver:
         except Disconnected:
             pass  # there is no libvirtd to be stopped
         await self._connection.close()
+
+    async def _make_services(self) -> Services:
+        kvm = await self._connection.run(kvm_works)
+        networks = Networks()
+        traits = HostTraits(self._host, "kvm" if kvm else "qemu", networks.bridged, program(EMULATOR))
+        return Services(self._host, self._files, self._connection, networks, traits)
 
     async def _connect(self) -> None:
         if self._daemons is not None:
@@ -150,19 +155,18 @@ class LibvirtDriver:
             self._compare(seen.server_id, seen.power_state, "changed while the hypervisor daemon was away")
 
     async def inventory(self) -> HostInventory:
-        kvm = self._ready().traits.kvm
         raw = self._connection.raw
         node = await self._connection.run(raw.getInfo)
         return HostInventory(
             host=self._host,
             driver=self.name,
-            hypervisor_type="kvm" if kvm else "QEMU",
+            hypervisor_type=HYPERVISOR_TYPES[self._ready().traits.domain_type],
             hypervisor_version=int(await self._connection.run(raw.getVersion)),
             vcpus=int(node[2]),
             memory_mb=int(node[1]),
             disk_gb=shutil.disk_usage(self._files.data).total >> 30,
             cpu_info=host_cpu(await self._connection.run(raw.getCapabilities)),
-            capabilities=tuple(ORDERS),
+            capabilities=tuple(self.orders),
             started_at=self._started_at,
         )
 
@@ -208,9 +212,9 @@ class LibvirtDriver:
         self._callbacks.append(callback)
 
     async def carry_out(self, order: Order, progress: Progress) -> Done:
-        action = ORDERS.get(order.kind)
+        action = self.orders.get(order.kind)
         if action is None:
-            raise Unsupported(f"The libvirt driver does not know {order.kind}.")
+            raise Unsupported(f"The {self.name} driver can not do {order.kind}. Use a host with another driver.")
         self._busy.add(order.server_id)
         try:
             for attempt in range(1, ATTEMPTS + 1):
@@ -244,9 +248,7 @@ class LibvirtDriver:
             if order.kind in ENDS:
                 self._expected.pop(order.server_id, None)
                 return Done("nostate", details, tuple(work.steps))
-            if order.kind != "console_output":
-                await work.stamp()
-            state = await work.guest.power_state()
+            state = await (work.guest.power_state() if order.kind == "console_output" else work.stamp())
         except Disconnected:
             raise
         except OrderFailed as error:
@@ -293,7 +295,7 @@ class LibvirtDriver:
         task.add_done_callback(self._tasks.discard)
 
     def _guest(self, server_id: str) -> Guest:
-        return Guest(self._connection, server_id)
+        return self._ready().guest_type(self._connection, server_id)
 
     def _known(self, server_id: str) -> Any:
         files = self._files.guest(server_id)

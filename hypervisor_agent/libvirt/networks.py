@@ -22,8 +22,8 @@ PREFIX = "cv-"
 class Networks:
     """Blocking, a few milliseconds a call."""
 
-    def __init__(self) -> None:
-        self.bridged = can_make_bridges()
+    def __init__(self, *, bridged: bool | None = None) -> None:
+        self.bridged = can_make_bridges() if bridged is None else bridged
 
     def ensure(self, nics: Iterable[NicSpec]) -> None:
         if not self.bridged:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from domain.orders import GuestSpec, ImageSpec
+from domain.orders import GuestSpec, ImageSpec, PowerStateName
 
 
 class Rescue(msgspec.Struct, frozen=True):
@@ -35,6 +35,7 @@ class GuestRecord(msgspec.Struct, omit_defaults=True):
     order_id: str = ""
     rescue: Rescue | None = None
     resize: Resize | None = None
+    power_state: PowerStateName = "nostate"  # as the last order left it
 
 
 def load(path: Path) -> GuestRecord | None:

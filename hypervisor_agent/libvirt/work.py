@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import libvirt
 
-from domain.orders import Order, SubStep
+from domain.orders import Order, PowerStateName, SubStep
 from hypervisor_agent.driver import OrderFailed, Progress
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.connection import Connection
@@ -31,6 +31,7 @@ class Services:
     connection: Connection
     networks: Networks
     traits: HostTraits
+    guest_type: type[Guest] = Guest
 
 
 class Work:
@@ -41,7 +42,7 @@ class Work:
         self.order = order
         self.progress = progress
         self.files: GuestFiles = services.files.guest(order.server_id)
-        self.guest = Guest(services.connection, order.server_id)
+        self.guest = services.guest_type(services.connection, order.server_id)
         self.known: GuestRecord | None = records.load(self.files.record)
         self.steps: list[SubStep] = []
 
@@ -92,14 +93,15 @@ class Work:
                 if not lost or attempt + 1 == START_ATTEMPTS:
                     raise
 
-    async def stamp(self) -> None:
+    async def stamp(self) -> PowerStateName:
         """The order is done: say so in the record, and in the domain's metadata for whoever looks from outside."""
         record = self.record
+        record.power_state = await self.guest.power_state()
         record.generation, record.order_id = self.order.generation, self.order.id
         if await self.guest.exists():
             xml = metadata_xml(record, self.services.host)
             flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-            if await self.guest.active():
+            if record.power_state in ("running", "paused"):
                 flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
             await self.guest.call(
                 lambda domain: domain.setMetadata(
@@ -107,3 +109,4 @@ class Work:
                 )
             )
         self.remember(record)
+        return record.power_state
