@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 import re2  # type: ignore[import-untyped]  # the package has no type information
@@ -44,6 +45,14 @@ def parse(url: str) -> URL:
     return parsed
 
 
+def name_of(url: str) -> str:
+    """A name for the read model at a URL, the same in every process that uses it. Holds no secret."""
+    parsed = parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        parsed = parsed.set(database=os.path.abspath(parsed.database or ""))
+    return sha256(parsed.set(password=None).render_as_string().encode()).hexdigest()[:16]
+
+
 def connect(url: str | URL, *, schema: str = SCHEMA, durable: bool = True, pool_size: int = 5) -> Engine:
     """An engine. `durable=False` is for tables that are thrown away if building them fails."""
     parsed = parse(url) if isinstance(url, str) else url
@@ -51,9 +60,10 @@ def connect(url: str | URL, *, schema: str = SCHEMA, durable: bool = True, pool_
         engine = create_engine(parsed, pool_size=pool_size, connect_args={"timeout": LOCK_SECONDS})
         event.listen(engine, "connect", _sqlite_settings(durable))
         return engine
-    options = f"-c search_path={schema} -c statement_timeout={QUERY_SECONDS}s -c lock_timeout={LOCK_SECONDS}s"
-    if not durable:
-        options = f"-c search_path={schema} -c synchronous_commit=off"
+    # Commits need not reach the disk: what a crash loses is written again from the log.
+    options = f"-c search_path={schema} -c synchronous_commit=off"
+    if durable:
+        options += f" -c statement_timeout={QUERY_SECONDS}s -c lock_timeout={LOCK_SECONDS}s"
     return create_engine(parsed, pool_size=pool_size, pool_pre_ping=True, connect_args={"options": options})
 
 

@@ -24,9 +24,9 @@ from eventlog.envelope import Recorded
 from eventlog.follower import Follower
 from eventlog.log import EventLog
 from projections import replay
-from projections.database import connect, parse
+from projections.database import connect, name_of
 from projections.rejections import RejectionFollower
-from projections.waiting import SUBJECT, Horizon, horizon
+from projections.waiting import SUBJECT, Horizon, horizon, news
 from projections.writer import Fenced, Writer
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ class Projector:
         self._engine = connect(url)
         self._writer = Writer(self._engine)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
-        self._horizon: Horizon = horizon(str(parse(url)))
+        self._name = name_of(url)
+        self._horizon: Horizon = horizon(self._name)
         self._follower: Follower | None = None
         self._rejections = RejectionFollower(log, self._engine, self._thread)
         self._task: asyncio.Task[None] | None = None
@@ -59,7 +60,7 @@ class Projector:
             await replay.rebuild(log, url, progress)
         projector = cls(log, url)
         projector._horizon.local = True
-        projector._horizon.advance(await projector._run_in_thread(projector._writer.load))
+        projector._horizon.restart(await projector._run_in_thread(projector._writer.load))
         projector._task = asyncio.create_task(projector._run(), name="projector")
         projector._task.add_done_callback(projector._finished)
         projector._rejections.start()
@@ -107,7 +108,7 @@ class Projector:
         self._horizon.advance(position)
         with contextlib.suppress(nats.errors.Error, OSError):
             # Lost news is no harm: who waits for it elsewhere looks for itself.
-            await self._log.nc.publish(SUBJECT, b"%d" % position)
+            await self._log.nc.publish(SUBJECT, news(self._name, position))
 
     async def _run_in_thread(self, work: Callable[[], int | None]) -> int:
         # Shielded: a cancelled batch is still written to its end, so that stop() never leaves a transaction open.

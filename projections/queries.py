@@ -174,6 +174,12 @@ def rejections_statement(
     return statement.order_by(column.id.desc()).limit(bounded(limit))
 
 
+def hosts_statement() -> Select[Any]:
+    """All hosts, however many, by name."""
+    column = resources.c
+    return select(column.state).where(column.kind == "host", column.deleted == 0).order_by(column.name, column.id)
+
+
 def placed_statement() -> Select[Any]:
     """Per host: what is placed on it, and how many servers."""
     return select(

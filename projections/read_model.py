@@ -21,7 +21,7 @@ from domain import resources as domain_resources
 from domain.resources import Host, Resource
 from domain.server import Server, decode_server
 from projections import queries, queries_servers
-from projections.database import ReadModelUnavailable, Statements, connect, parse, version_of
+from projections.database import ReadModelUnavailable, Statements, connect, name_of, version_of
 from projections.facts import position_of
 from projections.queries import EventQuery
 from projections.queries_actions import ActionQuery, read_action, read_actions, with_steps
@@ -39,7 +39,7 @@ from projections.rows import (
     rejection_row,
 )
 from projections.schema import LOG, SCHEMA_VERSION, placement, servers
-from projections.waiting import SUBJECT, Horizon, horizon
+from projections.waiting import SUBJECT, Horizon, horizon, position_in
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -61,7 +61,8 @@ class ReadModel:
         self.dialect = engine.dialect.name
         self._reader = Reader(engine)
         self._statements = Statements(engine.dialect)
-        self._horizon: Horizon = horizon(str(parse(url)))
+        self._name = name_of(url)
+        self._horizon: Horizon = horizon(self._name)
         self._subscription: Subscription | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -122,7 +123,7 @@ class ReadModel:
                     await self._look()
 
     async def _on_news(self, message: Msg) -> None:
-        self._horizon.advance(int(message.data))
+        self._horizon.advance(position_in(message.data, self._name))
 
     # --- servers ------------------------------------------------------------------------------------------------
 
@@ -251,10 +252,7 @@ class ReadModel:
         """Every host with what is placed on it, by name."""
 
         def read(connection: ReadConnection) -> list[HostRow]:
-            conditions = queries.resource_conditions(
-                "host", project_id=None, name=None, ids=None, where=None, include_deleted=False
-            )
-            found = connection.select(queries.resources_statement(conditions, (("name", "asc"),), MAX_LIMIT, None))
+            found = connection.select(queries.hosts_statement())
             placed = {row[0]: row for row in connection.select(queries.placed_statement())}
             return [_host_row(host, placed.get(host.name)) for host in (_decode_host(row[0]) for row in found)]
 

@@ -1,7 +1,8 @@
 """Waiting for a read model to reach a position: how a client reads its own writes.
 
 One `Horizon` per read model and event loop. A projector in the same process moves it at once; in another process
-it is moved by what arrives on the core NATS subject `projector.position` and, in case that is lost, by looking.
+it is moved by what arrives on the core NATS subject `projector.position` and, in case that is lost, by looking. News
+name the read model they are about: several may live on one NATS.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class Horizon:
             if not future.done():
                 future.set_result(True)
 
+    def restart(self, position: int) -> None:
+        """Begin again, wherever that is: a projector starts, perhaps on another log."""
+        self.position = 0
+        self.advance(position)
+
     async def reached(self, position: int, timeout: float) -> bool:
         """Whether the position was reached within `timeout` seconds."""
         if position <= self.position:
@@ -56,10 +62,21 @@ def _give_up(future: asyncio.Future[bool]) -> None:
         future.set_result(False)
 
 
+def news(name: str, position: int) -> bytes:
+    """The message that tells other processes."""
+    return f"{position} {name}".encode()
+
+
+def position_in(message: bytes, name: str) -> int:
+    """The position that a message tells of this read model; 0 if it is about another one."""
+    position, _, about = message.decode().partition(" ")
+    return int(position) if about == name and position.isdecimal() else 0
+
+
 _horizons: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Horizon]] = WeakKeyDictionary()
 
 
-def horizon(url: str) -> Horizon:
-    """The horizon that everything on this event loop shares for the read model at `url`."""
+def horizon(name: str) -> Horizon:
+    """The horizon that everything on this event loop shares for the read model of this name (`database.name_of`)."""
     of_loop = _horizons.setdefault(asyncio.get_running_loop(), {})
-    return of_loop.setdefault(url, Horizon())
+    return of_loop.setdefault(name, Horizon())

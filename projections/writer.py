@@ -99,7 +99,9 @@ class Writer:
         self._upsert(cursor, events, changes.events)
 
     def _upsert(self, cursor: DBAPICursor, table: Table, rows: list[Row]) -> None:
-        if rows:
+        if len(rows) == 1:
+            cursor.execute(self._statements.upsert(table), rows[0])
+        elif rows:
             cursor.executemany(self._statements.upsert(table), rows)
 
     def _place(self, cursor: DBAPICursor, placement: dict[str, tuple[Row, ...]]) -> None:

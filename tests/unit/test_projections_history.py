@@ -11,6 +11,8 @@ from domain import decide
 from domain.decide import Context
 from domain.orders import Fault
 from domain.server import EventBody, ServerEvent
+from eventlog.envelope import Event, Recorded
+from projections.queries import EventQuery
 from projections.read_model import ReadModel
 from projections.rows import ActionRow
 from tests.projections_samples import ADA, LARGE, World, fill
@@ -183,3 +185,18 @@ async def test_one_request_may_hold_several_actions(world: World, tmp_path: Path
     _, lock, update = await history(world, id, tmp_path)
     assert (lock.action, update.action) == ("lock", "update")
     assert lock.request_id == update.request_id == "req-both"
+
+
+async def test_commits_of_kinds_without_a_table_are_events_all_the_same(world: World, tmp_path: Path) -> None:
+    world.active()
+    first = world.log[0]
+    checkpoint = msgspec.structs.replace(
+        first.commit, kind="checkpoint", id="merkle", version=1, events=[Event("checkpoint.made.succeeded")]
+    )
+    world.log.append(Recorded(len(world.log) + 1, "hash", checkpoint, b""))
+    url = f"sqlite:///{tmp_path}/history.db"
+    fill(url, world.log)
+    read = await ReadModel.open(url)
+    (event,) = await read.events(EventQuery(kind="checkpoint"))
+    assert (event.type, event.aggregate_id, event.position) == ("checkpoint.made.succeeded", "merkle", len(world.log))
+    await read.close()
