@@ -107,7 +107,7 @@ def _chunk(recorded: Recorded, who: Caller, wanted: EventFilter) -> bytes:
     if not (who.is_admin or sees(who, owner_of(recorded.commit))):
         return b""
     return b"".join(
-        b"id: %d\nevent: %s\ndata: %s\n\n" % (recorded.position, event["type"].encode(), _encode(event))
+        b"id: %d\ndata: %s\n\n" % (recorded.position, _encode(event))
         for event in cloud_events(recorded, who)
         if wanted.admits(event, recorded)
     )
