@@ -1,0 +1,75 @@
+#!/bin/sh
+# Install what is missing; a second run finds everything and takes a second. Asks nothing.
+#
+#   setup.sh      system packages (tools/install-packages.sh), nats-server, .venv, the guest image
+#
+# PYTHON names the interpreter for .venv (3.11 or newer). Nothing outside the project changes but system packages and
+# the user's cache (~/.cache/chronova).
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/chronova
+
+say() {
+    echo "setup: $*"
+}
+
+system_packages() {
+    tools/install-packages.sh
+}
+
+nats_server() {
+    if "$python" -c 'from eventlog.nats_server import find_nats_server; find_nats_server()' 2>/dev/null; then
+        return
+    fi
+    say "fetching nats-server into $cache/bin"
+    tools/get-nats-server.sh "$cache/bin"
+}
+
+# The environment is made anew when what it is made from has changed.
+environment() {
+    stamp=$(cat requirements.lock pyproject.toml | sha256sum | cut -d ' ' -f 1)
+    if [ -x .venv/bin/chronova ] && [ "$(cat .venv/.made-from 2>/dev/null)" = "$stamp" ]; then
+        return
+    fi
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        say "$python is older than 3.11: name a newer one, as in make setup PYTHON=python3.12" >&2
+        exit 1
+    }
+    [ -x .venv/bin/python ] || {
+        say "making the virtual environment .venv"
+        "$python" -m venv .venv
+    }
+    say "installing the locked Python packages into .venv"
+    if command -v uv >/dev/null; then
+        VIRTUAL_ENV=$PWD/.venv uv pip install --quiet --require-hashes -r requirements.lock
+        VIRTUAL_ENV=$PWD/.venv uv pip install --quiet --no-deps -e .
+    else
+        pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check --quiet --no-input"
+        $pip install --require-hashes -r requirements.lock
+        $pip install --no-deps -e .
+    fi
+    echo "$stamp" >.venv/.made-from
+}
+
+guest_image() {
+    command -v qemu-img >/dev/null || return 0
+    .venv/bin/python - <<'PYTHON'
+import sys
+
+from hypervisor_agent.guest.build import cache_folder, tiny_image
+from hypervisor_agent.guest.packages import BuildFailed
+
+if not any((cache_folder() / "images").glob("*.qcow2")):
+    print("setup: building the guest image (about ten seconds)", flush=True)
+try:
+    tiny_image()
+except BuildFailed as error:
+    print(f"setup: the guest image could not be built, so no real guest will boot: {error}", file=sys.stderr)
+PYTHON
+}
+
+system_packages
+nats_server
+environment
+guest_image
