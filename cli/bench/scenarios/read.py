@@ -24,7 +24,7 @@ async def measure(plan: Plan, board: Board) -> None:
         for size in plan.pick((100, 1_000, 10_000), (20, 50)):
             plan.say(f"creating servers up to {size}")
             ids += await fleet.create(target, watcher, size - len(ids))
-            await measure_reads(plan, board, NAME, target, ids)
+            await measure_reads(plan, board, NAME, target, ids, f"{len(ids):,} servers: ")
             await _some_history(target, watcher, ids[:8])
 
 
@@ -33,7 +33,7 @@ async def _some_history(target: Target, watcher: Watcher, ids: list[str]) -> Non
         await fleet.act_measured(target, watcher, ids, 8, action)
 
 
-async def measure_reads(plan: Plan, board: Board, scenario: str, target: Target, ids: list[str]) -> None:
+async def measure_reads(plan: Plan, board: Board, scenario: str, target: Target, ids: list[str], prefix: str) -> None:
     """The reads of a fleet of this size."""
     base = "/compute/v2.1/servers"
     step = max(1, len(ids) // SAMPLE)
@@ -56,7 +56,7 @@ async def measure_reads(plan: Plan, board: Board, scenario: str, target: Target,
             spent = await send_all(target, clients, streams, 200)
             if run:
                 names = f"{clients} client{'s' if clients > 1 else ''}"
-                board.add(scenario, f"{len(ids):,} servers: {what}, {names}", spent.figures())
+                board.add(scenario, f"{prefix}{what}, {names}", spent.figures())
 
 
 def _each(what: str, shown: int, clients: int) -> int:
