@@ -89,7 +89,8 @@ class Commands:
             now = datetime.now(UTC)
             try:
                 server = self._visible_server(loaded, server_id, context)
-                self._authorize(command, server, context)
+                if not server.deleted:  # a deleted one is not found, whoever asks: `decide` says so
+                    self._authorize(command, server, context)
                 if context.if_match is not None and context.if_match != server.version:
                     raise PreconditionFailed(
                         f"The server is at version {server.version}, not {context.if_match}",
