@@ -28,7 +28,7 @@ SQLITE_MAP_BYTES = 1 << 30
 
 
 class ReadModelUnavailable(Exception):
-    """There is no read model of this version at this URL (yet)."""
+    """There is no read model of this version at this URL (yet), or it can not be used for this now."""
 
 
 def parse(url: str) -> URL:

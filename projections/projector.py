@@ -26,12 +26,16 @@ from eventlog.log import EventLog
 from projections import replay
 from projections.database import connect, name_of
 from projections.rejections import RejectionFollower
+from projections.swap import RebuildInProgress
 from projections.waiting import SUBJECT, Horizon, horizon, news
 from projections.writer import Fenced, Writer
 
 logger = logging.getLogger(__name__)
 
 BATCH = 1000
+# How long a start waits for a rebuild that another process is doing.
+OTHER_REBUILD_SECONDS = 600.0
+OTHER_REBUILD_PAUSE_SECONDS = 0.2
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -56,8 +60,7 @@ class Projector:
     @classmethod
     async def start(cls, log: EventLog, url: str, *, progress: Callable[[int, int], None] | None = None) -> Projector:
         """Follow `log` into the read model at `url`, building it first if it is not one of this log and version."""
-        if await replay.unfit(log, url):
-            await replay.rebuild(log, url, progress)
+        await _make_fit(log, url, progress)
         projector = cls(log, url)
         projector._horizon.local = True
         projector._horizon.restart(await projector._run_in_thread(projector._writer.load))
@@ -122,3 +125,17 @@ class Projector:
         else:
             logger.error("the projector stopped at position %d", self.position, exc_info=error)
             self.failed.set_exception(error)
+
+
+async def _make_fit(log: EventLog, url: str, progress: Callable[[int, int], None] | None) -> None:
+    """Rebuild the read model if it can not be continued, or wait for whoever is doing that already."""
+    deadline = asyncio.get_running_loop().time() + OTHER_REBUILD_SECONDS
+    while reason := await replay.unfit(log, url):
+        logger.info("building the read model: %s", reason)
+        try:
+            await replay.rebuild(log, url, progress)
+            return
+        except RebuildInProgress:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(OTHER_REBUILD_PAUSE_SECONDS)

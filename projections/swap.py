@@ -16,13 +16,13 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
-from projections.database import LOCK_SECONDS, SCHEMA, connect, create_tables
+from projections.database import LOCK_SECONDS, SCHEMA, ReadModelUnavailable, connect, create_tables
 
 # The key of PostgreSQL's advisory lock that keeps rebuilds apart: the first bytes of "chronova" as a number.
 ADVISORY_LOCK = 0x6368726F
 
 
-class RebuildInProgress(Exception):
+class RebuildInProgress(ReadModelUnavailable):
     """Another process is rebuilding or verifying this read model."""
 
 

@@ -139,6 +139,14 @@ async def test_one_rebuild_at_a_time(event_log: EventLog, database_url: str) -> 
     assert await replay.verify(event_log, database_url) == []
 
 
+async def test_projectors_that_start_at_once_build_one_read_model(event_log: EventLog, database_url: str) -> None:
+    await append_all(event_log, lively())
+    projectors = await asyncio.gather(*(Projector.start(event_log, database_url) for _ in range(3)))
+    for projector in projectors:
+        await projector.stop()
+    assert await replay.verify(event_log, database_url) == []
+
+
 async def test_a_lost_file_comes_back_by_itself(event_log: EventLog, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/read-model.db"
     await append_all(event_log, lively())
