@@ -19,7 +19,8 @@ setup: ## install what is missing: system packages, nats-server, .venv, guest im
 demo: setup ## a real server through its life with the real client; WAIT=0 ends at once, DATA=DIR keeps its state
 	@.venv/bin/python tools/demo.py --wait "$(WAIT)" --driver "$(DRIVER)" --data "$(DATA)"
 
-test: setup ## lint, types, architecture, drift and every test; TESTS=PATH for some of them
+test: ## lint, types, architecture, drift and every test; TESTS=PATH for some of them
+	@tools/setup.sh --test
 	@tools/test.sh $(TESTS)
 
 lint: setup ## only the checks that run no test

@@ -51,7 +51,9 @@ def _actions(told: dict[str, Any]) -> None:
         )
         for step in action["steps"]:
             name = f"  {'undo ' if step.get('undo') else ''}{step['step']}"
-            fault = (step.get("fault") or {}).get("message", "") or step.get("message", "")
+            fault = (step.get("fault") or {}).get("message", "")
+            if not step["result"]:
+                fault = fault or step.get("message", "")
             rows.append(
                 [
                     output.when(step["start_time"]),

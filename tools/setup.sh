@@ -1,7 +1,8 @@
 #!/bin/sh
 # Install what is missing; a second run finds everything and takes a second. Asks nothing.
 #
-#   setup.sh      system packages (tools/install-packages.sh), nats-server, .venv, the guest image
+#   setup.sh [--test]      system packages (tools/install-packages.sh; with --test those that only tests need too),
+#                          nats-server, .venv, the guest image
 #
 # PYTHON names the interpreter for .venv (3.11 or newer). Nothing outside the project changes but system packages and
 # the user's cache (~/.cache/chronova).
@@ -12,10 +13,6 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/chronova
 
 say() {
     echo "setup: $*"
-}
-
-system_packages() {
-    tools/install-packages.sh
 }
 
 nats_server() {
@@ -69,7 +66,7 @@ except BuildFailed as error:
 PYTHON
 }
 
-system_packages
+tools/install-packages.sh "$@"
 nats_server
 environment
 guest_image
