@@ -84,6 +84,7 @@ def _remove_files(work: Work) -> None:
     if work.files.folder.exists():
         shutil.rmtree(work.files.folder)
     work.files.serial_socket.unlink(missing_ok=True)
+    work.files.screen_socket.unlink(missing_ok=True)
 
 
 def adopt_spec(work: Work) -> GuestSpec:

@@ -43,7 +43,6 @@ security_driver = "none"
 cgroup_controllers = [ ]
 namespaces = [ ]
 stdio_handler = "logd"
-vnc_listen = "127.0.0.1"
 max_core = 0
 """
 LIBVIRTD_CONF = """
@@ -96,7 +95,8 @@ class Daemons:
         for folder in ("etc/qemu", "lib", "cache", "log"):
             (base / folder).mkdir(parents=True, exist_ok=True)
         self._sockets.mkdir(parents=True, exist_ok=True)
-        (self._files.run / "serial").mkdir(exist_ok=True)
+        for folder in ("serial", "vnc"):
+            (self._files.run / folder).mkdir(exist_ok=True)
         self._files.run.chmod(0o700)
         host_uuid = uuid.uuid5(uuid.NAMESPACE_URL, f"{self._host}:{self._files.data.absolute()}")
         configuration = {

@@ -204,8 +204,9 @@ def _consoles(devices: Element, files: GuestFiles) -> None:
             SubElement(port, "target", type="serial", port="0")
     channel = SubElement(devices, "channel", type="unix")
     SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
-    screen = SubElement(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
-    SubElement(screen, "listen", type="address", address="127.0.0.1")
+    # A socket, not a port: hosts on one machine would race for the same port, and nobody else can connect.
+    screen = SubElement(devices, "graphics", type="vnc")
+    SubElement(screen, "listen", type="socket", socket=str(files.screen_socket))
     video = SubElement(devices, "video")
     SubElement(video, "model", type="vga", vram="16384")
 

@@ -35,7 +35,7 @@ from hypervisor_agent.libvirt.connection import Connection, Disconnected
 from hypervisor_agent.libvirt.daemon import Daemons
 from hypervisor_agent.libvirt.domain_xml import HostTraits
 from hypervisor_agent.libvirt.events import reason_of
-from hypervisor_agent.libvirt.files import HostFiles
+from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
 from hypervisor_agent.libvirt.guest import Guest, power_state_of
 from hypervisor_agent.libvirt.inspection import console_text, diagnostics, host_cpu
 from hypervisor_agent.libvirt.machine import EMULATOR, kvm_works, program
@@ -193,16 +193,9 @@ class LibvirtDriver:
 
     async def console_address(self, server_id: str, kind: ConsoleKind) -> ConsoleAddress:
         files = self._known(server_id)
-        definition = await self._guest(server_id).definition()
-        if kind == "serial":
-            if definition.get("id") is not None:
-                return "unix", str(files.serial_socket)
-        else:
-            screen = definition.find("devices/graphics[@type='vnc']")
-            port = int(screen.get("port", "-1")) if screen is not None else -1
-            if port > 0:
-                return "tcp", "127.0.0.1", port
-        raise OrderFailed("wrong_power_state", "A guest that is off has no console. Start the server first.")
+        if not await self._guest(server_id).active():
+            raise OrderFailed("wrong_power_state", "A guest that is off has no console. Start the server first.")
+        return "unix", str(files.serial_socket if kind == "serial" else files.screen_socket)
 
     async def last_generation(self, server_id: str) -> int | None:
         known = await self._connection.run(records.load, self._files.guest(server_id).record)
@@ -297,7 +290,7 @@ class LibvirtDriver:
     def _guest(self, server_id: str) -> Guest:
         return self._ready().guest_type(self._connection, server_id)
 
-    def _known(self, server_id: str) -> Any:
+    def _known(self, server_id: str) -> GuestFiles:
         files = self._files.guest(server_id)
         if not files.record.exists():
             raise OrderFailed("no_guest", f"Host {self._host} has no guest {server_id}.")

@@ -17,6 +17,7 @@ from pathlib import Path
 class GuestFiles:
     folder: Path
     serial_socket: Path
+    screen_socket: Path
 
     @property
     def disk(self) -> Path:
@@ -65,4 +66,4 @@ class HostFiles:
         return Path(tempfile.gettempdir()) / f"chronova-{os.geteuid()}-{digest}"
 
     def guest(self, server_id: str) -> GuestFiles:
-        return GuestFiles(self.guests / server_id, self.run / "serial" / server_id)
+        return GuestFiles(self.guests / server_id, self.run / "serial" / server_id, self.run / "vnc" / server_id)
