@@ -13,11 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,7 +56,13 @@ class Target:
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, *, hosts: int = 2, driver: str = "simulated", sync: str = "always", directory: Path | None = None
+        cls,
+        *,
+        hosts: int = 2,
+        driver: str = "simulated",
+        sync: str = "always",
+        directory: Path | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[Target]:
         """Raises Stop when it does not become ready."""
         data = Path(tempfile.mkdtemp(prefix="chronova-bench-", dir=directory))
@@ -64,9 +71,9 @@ class Target:
         command += ["--listen", "127.0.0.1:0", "--hosts", str(hosts), "--driver", driver, "--nats-sync", sync]
         command += ["--ready-file", str(ready), "--log-level", "warning"]
         # The user's own settings must not change what is measured, save where nats-server is.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CHRONOVA_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("CHRONOVA_")}
         began = perf_counter()
-        process = _spawn(command, environment, output)
+        process = _spawn(command, clean | dict(environment), output)
         try:
             while not ready.exists():
                 if process.poll() is not None or perf_counter() - began > READY_SECONDS:

@@ -26,13 +26,13 @@ CLIENTS = (1, 16, 64)
 async def measure(plan: Plan, board: Board) -> None:
     async with Target.start(sync=plan.sync, directory=plan.directory) as target, watching(target) as watcher:
         plan.say("creating servers")
-        ids = await fleet.create(target, watcher, plan.pick(640, 64))
+        ids = await fleet.create(target, watcher, plan.pick(640, 32))
         publisher = await Publisher.connect(target.nats_url, target.nats_user, target.nats_password)
         try:
             async with limit_stream(watcher.log):
                 await locks(target, ids, 16, plan.pick(500, 20))
-                await stop_or_start(target, watcher, ids[:64], 16, "os-stop")
-                await stop_or_start(target, watcher, ids[:64], 16, "os-start")
+                await stop_or_start(target, watcher, ids[:32], 16, "os-stop")
+                await stop_or_start(target, watcher, ids[:32], 16, "os-start")
                 for run in range(plan.runs):
                     for clients in CLIENTS:
                         plan.say(f"run {run + 1}, {clients} clients")
@@ -52,7 +52,7 @@ async def _one_run(
     board.add(NAME, f"limit: raw publish of {size} B, {names}", limit)
     spent = await locks(target, ids, clients, count)
     board.add(NAME, f"lock/unlock, {names}", spent.figures() | {"of_limit": spent.figures()["per_s"] / limit["per_s"]})
-    chosen = ids[: plan.pick({1: 160, 16: 640, 64: 640}, {1: 16, 16: 64, 64: 64})[clients]]
+    chosen = ids[: plan.pick({1: 160, 16: 640, 64: 640}, {1: 4, 16: 32, 64: 32})[clients]]
     for action in ("os-stop", "os-start"):
         accepted, done_per_second = await stop_or_start(target, watcher, chosen, clients, action)
         figures = accepted.figures()

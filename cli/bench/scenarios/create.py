@@ -17,7 +17,7 @@ async def measure(plan: Plan, board: Board) -> None:
         warm = await fleet.create(target, watcher, plan.pick(64, 8))
         await fleet.delete_measured(target, watcher, warm, 16)
         for run in range(plan.runs):
-            for clients, count in ((1, plan.pick(100, 8)), (16, plan.pick(400, 32))):
+            for clients, count in ((1, plan.pick(100, 4)), (16, plan.pick(400, 16))):
                 names = f"{clients} client{'s' if clients > 1 else ''}"
                 plan.say(f"run {run + 1}, {names}")
                 ids, accepted, spent = await fleet.create_measured(target, watcher, count, clients)

@@ -29,10 +29,10 @@ async def measure(plan: Plan, board: Board) -> None:
 
 async def _at_rest(plan: Plan, board: Board, run: int, target: Target, what: str) -> None:
     plan.say(f"run {run + 1}, at rest with {what}")
-    await asyncio.sleep(plan.pick(5, 0.5))
+    await asyncio.sleep(plan.pick(5, 0.1))
     target.count_processes()
     before, began = target.cpu_by_role(), perf_counter()
-    await asyncio.sleep(plan.pick(20, 1))
+    await asyncio.sleep(plan.pick(20, 0.3))
     seconds, after = perf_counter() - began, target.cpu_by_role()
     pss = target.pss_by_role()
     cpu = {role: (after[role] - before[role]) / seconds * 100 for role in after}

@@ -30,11 +30,11 @@ ACTIONS: tuple[tuple[str, str, object], ...] = (
 async def measure(plan: Plan, board: Board) -> None:
     async with Target.start(sync=plan.sync, directory=plan.directory) as target, watching(target) as watcher:
         plan.say("creating servers")
-        ids = await fleet.create(target, watcher, plan.pick(400, 32))
+        ids = await fleet.create(target, watcher, plan.pick(400, 16))
         for _, action, argument in ACTIONS:
             await fleet.act_measured(target, watcher, ids[:32], 16, action, argument)
         for run in range(plan.runs):
-            for clients, count in ((1, plan.pick(100, 8)), (16, plan.pick(400, 32))):
+            for clients, count in ((1, plan.pick(100, 4)), (16, plan.pick(400, 16))):
                 plan.say(f"run {run + 1}, {clients} clients")
                 for name, action, argument in ACTIONS:
                     done = await fleet.act_measured(target, watcher, ids[:count], clients, action, argument)
