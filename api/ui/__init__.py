@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from api.ui import act, fleet, hosts, machine, moment, server, session
+from api.ui.act import give
+from api.ui.fleet import fleet, nowhere
+from api.ui.hosts import hosts
+from api.ui.machine import machine
+from api.ui.moment import moment
+from api.ui.server import server
+from api.ui.session import login, logout
 
 if TYPE_CHECKING:
     from api.services import Services
@@ -23,14 +29,14 @@ STATIC = Path(__file__).parent / "static"
 def routes(services: Services) -> list[BaseRoute]:
     """Mounted at /ui."""
     return [
-        Route("/", fleet.fleet),
-        Route("/login", session.login, methods=["GET", "POST"]),
-        Route("/logout", session.logout, methods=["POST"]),
-        Route("/hosts", hosts.hosts),
-        Route("/machine", machine.machine),
-        Route("/servers/{id}", server.server),
-        Route("/servers/{id}/commands", act.give, methods=["POST"]),
-        Route("/servers/{id}/at/{position:int}", moment.moment),
+        Route("/", fleet),
+        Route("/login", login, methods=["GET", "POST"]),
+        Route("/logout", logout, methods=["POST"]),
+        Route("/hosts", hosts),
+        Route("/machine", machine),
+        Route("/servers/{id}", server),
+        Route("/servers/{id}/commands", give, methods=["POST"]),
+        Route("/servers/{id}/at/{position:int}", moment),
         Mount("/static", StaticFiles(directory=STATIC)),
-        Route("/{rest:path}", fleet.nowhere),
+        Route("/{rest:path}", nowhere),
     ]

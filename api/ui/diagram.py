@@ -1,6 +1,7 @@
 """The formal machine as a picture for one server: where it is, where it has been, and where it can go from here. Pure.
 
-Places and edges are those of the published picture (`domain.machine.render`); this one is coloured by the style sheet.
+Edges are those of the published picture (`domain.machine.render`); this one is small enough for the side of a page,
+names only the commands that are legal now, and is coloured by the style sheet. A new vm_state has to be given a place.
 """
 
 from __future__ import annotations
@@ -12,11 +13,31 @@ from math import hypot
 
 from domain.machine import MACHINE
 from domain.machine.render.edges import ANY, vm_state_edges
-from domain.machine.render.picture import BEND, HALF_HEIGHT, HALF_WIDTH, HEIGHT, PLACES, WIDTH
 from domain.states import VM_STATES, status
 
 Point = tuple[float, float]
-LINE = 17
+Rectangle = tuple[float, float, float, float]
+
+WIDTH, HEIGHT = 480, 452
+HALF_WIDTH, HALF_HEIGHT = 58, 19
+PLACES: dict[str, Point] = {
+    "building": (240, 24),
+    "paused": (62, 96),
+    "rescued": (418, 96),
+    "active": (240, 136),
+    "suspended": (62, 212),
+    "error": (418, 212),
+    "stopped": (240, 282),
+    "resized": (418, 322),
+    "shelved": (62, 328),
+    "shelved_offloaded": (80, 424),
+    "soft-delete": (240, 424),
+    "deleted": (400, 424),
+}
+BEND = 18.0
+LINE, CHARACTER = 12, 6.2
+ON_THE_WAY = (10, 9, 11, 8, 12, 7, 13, 6, 14, 5, 15)  # twentieths of an edge, the middle first
+NAMED_AT_MOST = 2  # commands written beside one edge; the list below the picture has all
 
 
 @dataclass(frozen=True)
@@ -64,13 +85,14 @@ def diagram(here: str, walked: Sequence[str], legal: Collection[str]) -> Diagram
             continue
         kind = "open" if ways else "walked" if (source, target) in steps else "far"
         edges.append(Edge(_path(PLACES[source], PLACES[target]), kind))
-    drawn = [_open_edge(here, target, commands) for target, commands in open_to.items()]
+    taken = [(x, y, HALF_WIDTH + 2.0, HALF_HEIGHT + 2.0) for x, y in PLACES.values()]
+    drawn = [_open_edge(here, target, commands, taken) for target, commands in open_to.items()]
     order = {"far": 0, "walked": 1, "open": 2}
     edges = sorted((one for one in edges if one.kind != "open"), key=lambda one: order[one.kind]) + drawn
     nodes = tuple(_node(name, _kind(name, here, walked, open_to)) for name in VM_STATES)
     ways_told = "; ".join(f"{', '.join(commands)} leads to {target}" for target, commands in open_to.items())
     words = f"The server is {here}. {ways_told or 'No command is legal now'}."
-    return Diagram(WIDTH, HEIGHT - 40, 2 * HALF_WIDTH, 2 * HALF_HEIGHT, nodes, tuple(edges), words)
+    return Diagram(WIDTH, HEIGHT, 2 * HALF_WIDTH, 2 * HALF_HEIGHT, nodes, tuple(edges), words)
 
 
 def _kind(name: str, here: str, walked: Sequence[str], open_to: Collection[str]) -> str:
@@ -86,13 +108,31 @@ def _node(name: str, kind: str) -> Node:
     return Node(name, status(name, None), x, y, x - HALF_WIDTH, y - HALF_HEIGHT, kind)
 
 
-def _open_edge(here: str, target: str, commands: list[str]) -> Edge:
-    (x0, y0), (x2, y2) = PLACES[here], PLACES[target]
-    x1, y1 = _control((x0, y0), (x2, y2))
-    x, y = (x0 + 2 * x1 + x2) / 4, (y0 + 2 * y1 + y2) / 4
-    top = y - (len(commands) - 1) * LINE / 2 + 5
-    labels = tuple((command, x, top + number * LINE) for number, command in enumerate(commands))
+def _open_edge(here: str, target: str, commands: list[str], taken: list[Rectangle]) -> Edge:
+    """An edge with its commands written where they cover neither a box nor what is written already."""
+    named = commands[:NAMED_AT_MOST] + (["…"] if len(commands) > NAMED_AT_MOST else [])
+    size = max(map(len, named)) * CHARACTER / 2, len(named) * LINE / 2
+    places = [(*_along(PLACES[here], PLACES[target], number / 20), *size) for number in ON_THE_WAY]
+    box = min(places, key=lambda one: sum(_overlap(one, other) for other in taken))
+    taken.append(box)
+    x, top = box[0], box[1] - (len(named) - 1) * LINE / 2 + 4
+    labels = tuple((command, x, top + number * LINE) for number, command in enumerate(named))
     return Edge(_path(PLACES[here], PLACES[target]), "open", labels)
+
+
+def _along(source: Point, target: Point, t: float) -> Point:
+    (x0, y0), (x1, y1), (x2, y2) = source, _control(source, target), target
+    return (
+        (1 - t) ** 2 * x0 + 2 * t * (1 - t) * x1 + t * t * x2,
+        (1 - t) ** 2 * y0 + 2 * t * (1 - t) * y1 + t * t * y2,
+    )
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> float:
+    """The area that two rectangles (middle, half width, half height) share."""
+    wide = min(one[0] + one[2], other[0] + other[2]) - max(one[0] - one[2], other[0] - other[2])
+    high = min(one[1] + one[3], other[1] + other[3]) - max(one[1] - one[3], other[1] - other[3])
+    return max(0.0, wide) * max(0.0, high)
 
 
 def _control(source: Point, target: Point) -> Point:

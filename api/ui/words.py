@@ -130,10 +130,36 @@ def value(given: Any) -> str:
     return str(given) if given != "" else "empty"
 
 
+_TELLING = ("vm_state", "task_state", "power_state", "host", "name", "locked_by", "metadata", "tags", "fault")
+_SILENT = frozenset({"operation", "generation", "progress", "updated_at"})
+MOST_NEWS = 5
+
+
+def news(changed: dict[str, Any]) -> tuple[list[tuple[str, Any]], int]:
+    """The fields that tell what an event did, the telling ones first, and how many more there are."""
+    names = [name for name in _TELLING if name in changed and not (name == "fault" and changed[name] is None)]
+    names += [name for name in changed if name not in names and name not in _SILENT and name not in _TELLING]
+    shown = names[: MOST_NEWS if len(names) <= MOST_NEWS else 3]
+    return [(name, changed[name]) for name in shown], len(names) - len(shown)
+
+
+def size(megabytes: float) -> str:
+    """MiB as a person reads it: 512 MB, 8 GB, 3.7 TB."""
+    for unit in ("MB", "GB", "TB"):
+        if megabytes < 1024 or unit == "TB":
+            return f"{megabytes:,.0f} {unit}" if megabytes == int(megabytes) else f"{megabytes:,.1f} {unit}"
+        megabytes /= 1024
+    return ""
+
+
+def number(count: float) -> str:
+    return f"{count:,.0f}"
+
+
 FILTERS = {
     function.__name__: function
     for function in (
         *(status_look, result_look, command_title, step_title, took, between, ago, clock, stamp, day, iso, short),
-        value,
+        *(value, news, size, number),
     )
 }

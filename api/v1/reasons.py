@@ -107,12 +107,15 @@ def _failed(
     on = f" on {step.host}" if step is not None and step.host else ""
     what = _title(failed.command) if failed is not None else "The last command"
     code = (failed.fault.code if failed is not None and failed.fault else "") or fault.reason
+    message = step.fault.message if step is not None and step.fault else fault.message
     advice = [NEXT_AFTER[code]] if code in NEXT_AFTER else []
+    if code == "no_valid_host" and step is not None and step.step != "schedule":
+        advice = ["Every host that could take it was tried, and failed so. Mend that, then create it again."]
     if failed is not None and any(one.undo for one in failed.steps):
         advice.append("What was done before the failure was taken back.")
     return Reasons(
         "failed",
-        f"{what} failed{where}{on}: {fault.message}",
+        f"{what} failed{where}{on}: {message}",
         detail=fault.details,
         action=failed,
         step=step,
