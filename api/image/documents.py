@@ -118,6 +118,11 @@ async def tasks(request: Request) -> Response:
     return Json({"tasks": []})
 
 
+async def all_tasks(request: Request) -> Response:
+    """All tasks: none, everything happens in the request"""
+    return Json({"tasks": [], "first": "/v2/tasks", "schema": "/v2/schemas/tasks"})
+
+
 def routes() -> list[BaseRoute]:
     return [
         Route("/", versions),
@@ -126,4 +131,5 @@ def routes() -> list[BaseRoute]:
         Route("/v2/info/import", import_info),
         Route("/v2/info/stores", stores_info),
         Route("/v2/images/{id}/tasks", tasks),
+        Route("/v2/tasks", all_tasks),
     ]

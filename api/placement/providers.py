@@ -233,6 +233,8 @@ async def candidates(request: Request) -> Response:
 
 async def read_only(request: Request) -> Response:
     """Refused: the scheduler decides what is placed where"""
+    if request.method in ("GET", "HEAD"):
+        raise NotFound("The resource could not be found.")
     must_be_admin(request)
     raise Rejected(
         "Placement is read-only here: what is placed where follows from the servers",
@@ -244,7 +246,7 @@ async def read_only(request: Request) -> Response:
 
 def routes() -> list[BaseRoute]:
     one = "/resource_providers/{uuid}"
-    changes = ["POST", "PUT", "DELETE", "PATCH"]
+    rest = ["GET", "POST", "PUT", "DELETE", "PATCH"]
     return [
         Route("/resource_providers", list_providers),
         Route(one, show_provider),
@@ -257,5 +259,5 @@ def routes() -> list[BaseRoute]:
         Route("/usages", project_usages),
         Route("/allocations/{consumer}", consumer_allocations),
         Route("/allocation_candidates", candidates),
-        Route("/{rest:path}", read_only, methods=changes),
+        Route("/{rest:path}", read_only, methods=rest),
     ]
