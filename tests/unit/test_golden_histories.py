@@ -1,7 +1,7 @@
 """Histories written by earlier versions replay to the same states. The files are never edited; new ones are added.
 
-Beside each `NAME.jsonl` (an export of a whole log) stands `NAME.sha256`: the digest of every aggregate's last state as this
-version reads it.
+Beside each `NAME.jsonl` (an export of a whole log) stands `NAME.sha256`: the digest of every aggregate's last state as
+this version reads it.
 """
 
 from __future__ import annotations
