@@ -1,4 +1,4 @@
-"""The API with everything that is no server, for tests: real NATS, real read model, the first start's content, no hosts.
+"""The API with everything that is no server, for tests: NATS, read model, the first start's content, no hosts.
 
 `running_api` listens on a free port exactly as `chronova api` does, lifespan included.
 """
