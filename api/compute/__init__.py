@@ -1,8 +1,8 @@
 """The compute API v2.1, microversions 2.1 to 2.96.
 
 Each module serves one resource and lists its `ROUTES`; `dispatch` finds the handler. Bodies and queries are checked
-against the tables of `schemas`; `servers_view` says how a server looks; everything that changes goes through `commands`,
-everything that is read comes from the read model.
+against the tables of `schemas`; `servers_view` says how a server looks; what changes goes through `commands`, what is
+read comes from the read model.
 """
 
 from __future__ import annotations

@@ -14,8 +14,10 @@ from api.compute.action import Action, Run
 from api.compute.call import Call, Reply, empty
 from api.compute.carry_out import carry_out
 from api.compute.dispatch import Route
+from api.compute.lookups import server_of
+from api.compute.policy import enforce
 from api.compute.schemas.actions import ACTIONS as SCHEMAS
-from domain.errors import Gone, Invalid
+from domain.errors import Conflict, Gone, Invalid
 
 
 def _simple(command: str, success: int = 202) -> Run:
@@ -38,8 +40,6 @@ SIMPLE: dict[str, str] = {
     "shelveOffload": "shelve-offload",
     "restore": "restore",
     "forceDelete": "force-delete",
-    "unlock": "unlock",
-    "injectNetworkInfo": "inject-network-info",
 }
 
 
@@ -54,8 +54,25 @@ async def _lock(call: Call, server_id: str, value: Any) -> Reply:
     return empty(202)
 
 
+async def _unlock(call: Call, server_id: str, value: Any) -> Reply:
+    """What an administrator has locked, the owner cannot unlock."""
+    server = await server_of(call, server_id, "os_compute_api:os-lock-server:unlock")
+    if server.locked_by == "admin":
+        enforce(call, "os_compute_api:os-lock-server:unlock:unlock_override")
+    await carry_out(call, "unlock", server_id)
+    return empty(202)
+
+
 async def _reset_state(call: Call, server_id: str, value: Any) -> Reply:
     await carry_out(call, "reset-state", server_id, {"state": value["state"]})
+    return empty(202)
+
+
+async def _inject_network_info(call: Call, server_id: str, value: Any) -> Reply:
+    server = await server_of(call, server_id, "os_compute_api:os-admin-actions:inject_network_info")
+    if server.host is None:
+        raise Conflict(f"Instance {server_id} is not ready", hint="It is on no host.", reason="no_host")
+    await carry_out(call, "inject-network-info", server_id)
     return empty(202)
 
 
@@ -69,7 +86,9 @@ ACTIONS: dict[str, Action] = {
     "trigger_crash_dump": Action(_simple("trigger-crash-dump"), since=17),
     "reboot": Action(_reboot),
     "lock": Action(_lock),
+    "unlock": Action(_unlock),
     "os-resetState": Action(_reset_state),
+    "injectNetworkInfo": Action(_inject_network_info),
     "resetNetwork": Action(_reset_network),
     **actions_disk.ACTIONS,
     **actions_move.ACTIONS,

@@ -9,7 +9,7 @@ import msgspec
 from api.compute import passwords
 from api.compute.action import Action
 from api.compute.call import Call, Reply, empty, flag, reply
-from api.compute.carry_out import carry_out
+from api.compute.carry_out import carry_out, must_be_legal, must_be_possible
 from api.compute.lookups import flavor_of, server_of
 from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import Flavor
@@ -76,6 +76,9 @@ async def _live_migrate(call: Call, server_id: str, value: dict[str, Any]) -> Re
         params["host"] = host
     if call.version >= 30:
         params["force"] = flag(value.get("force", False))
+    server = await server_of(call, server_id, "os_compute_api:os-migrate-server:migrate_live")
+    must_be_legal(call, "live-migrate", server)
+    must_be_possible("live-migrate")
     await carry_out(call, "live-migrate", server_id, params)
     return empty(202)
 
@@ -92,6 +95,12 @@ async def _evacuate(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
                 code=400,
                 reason="same_host",
             )
+    must_be_legal(call, "evacuate", server)
+    if server.host is not None and call.services.commands.hosts.is_up(server.host):
+        raise Invalid(
+            f"Compute service of {server.host} is still in use.", hint="Evacuation is for hosts that are down."
+        )
+    must_be_possible("evacuate")
     password = value.get("adminPass") or passwords.generate()
     params: dict[str, Any] = {"admin_password": password}
     if host is not None:

@@ -1,7 +1,8 @@
 """One request to the compute API, and its answer.
 
 A `Call` is what every handler gets: the caller, the negotiated microversion (as the number after "2."), path
-parameters, query and body. A handler returns a `Reply` or raises a `domain.errors.Rejected`; it never writes to the connection.
+parameters, query and body. A handler returns a `Reply` or raises a `domain.errors.Rejected`; it never writes to the
+connection.
 """
 
 from __future__ import annotations

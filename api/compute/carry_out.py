@@ -1,13 +1,33 @@
-"""Giving a command on a server to the command side."""
+"""Giving a command on a server to the command side, or saying honestly that it cannot be done here."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from api.compute.call import Call
 from commands.context import Answer
+from domain.decide import INSTANT, Context, refuse
+from domain.errors import NotImplementedHere
+from domain.server import Server
+from domain.workflows import WORKFLOWS
 
 
 async def carry_out(call: Call, command: str, server_id: str, params: dict[str, Any] | None = None) -> Answer:
     """Carry out a command of the machine. Raises `domain.errors.Rejected`."""
     return await call.services.commands.server(command, server_id, params or {}, call.context)
+
+
+def must_be_legal(call: Call, command: str, server: Server) -> None:
+    """Raise the machine's refusal, if it has one, before anything that the machine does not know of is checked."""
+    actor = call.caller.actor
+    now = datetime.now(UTC)
+    refuse(server, command, Context(now, call.request_id, actor.user_id, actor.project_id, call.is_admin))
+
+
+def must_be_possible(command: str) -> None:
+    """Raise `NotImplementedHere` for a command of Nova's that chronova knows and does not carry out."""
+    if command not in WORKFLOWS and command not in INSTANT:
+        raise NotImplementedHere(
+            f"The command {command} is not carried out by this deployment.", reason="not_carried_out"
+        )

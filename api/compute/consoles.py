@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -16,13 +15,12 @@ from cryptography.fernet import InvalidToken
 
 from api.auth import load_keys
 from api.compute.call import Call, Reply, reply
+from api.compute.carry_out import must_be_legal
 from api.compute.dispatch import Route
 from api.compute.lookups import server_of
 from api.compute.policy import enforce
 from api.compute.schemas import consoles as schemas
-from domain.decide import Context, refuse
 from domain.errors import Invalid, NotFound
-from domain.server import Server
 
 TTL_SECONDS = 600
 
@@ -64,7 +62,7 @@ def read_token(data_dir: Path, token: str) -> ConsoleGrant | None:
 async def open_console(call: Call, server_id: str, protocol: str, kind: str) -> Console:
     """A fresh token and its address. Raises `Rejected` when the server has no console now."""
     server = await server_of(call, server_id, "os_compute_api:os-remote-consoles")
-    _must_be_open(call, server)
+    must_be_legal(call, "remote-console", server)
     if SUPPORTED.get(kind) != protocol:
         raise Invalid(f"Unavailable console type {kind}.", hint=f"There is {' and '.join(sorted(SUPPORTED))}.")
     grant = ConsoleGrant(server.id, server.host or "", kind, call.caller.actor.user_id, time.time() + TTL_SECONDS)
@@ -74,12 +72,6 @@ async def open_console(call: Call, server_id: str, protocol: str, kind: str) -> 
         scheme = "wss" if base.startswith("https") else "ws"
         return Console(protocol, kind, f"{scheme}://{base.partition('://')[2]}/console/serial?token={token}", token)
     return Console(protocol, kind, f"{base}/console/vnc_auto.html?path=%3Ftoken%3D{token}", token)
-
-
-def _must_be_open(call: Call, server: Server) -> None:
-    actor = call.caller.actor
-    now = datetime.now(UTC)
-    refuse(server, "remote-console", Context(now, call.request_id, actor.user_id, actor.project_id, call.is_admin))
 
 
 async def create(call: Call) -> Reply:

@@ -14,7 +14,7 @@ Requests = tuple[NetworkRequest, ...] | None
 
 
 async def networks_of(call: Call, wanted: dict[str, Any], count: int) -> Requests:
-    """None means "auto", the one network there is. Raises `Invalid` for what is not there, `Conflict` for what is taken."""
+    """None is "auto", the one network there is. Raises `Invalid` for what is missing, `Conflict` for what is used."""
     asked = wanted.get("networks")
     if asked == "none":
         return ()

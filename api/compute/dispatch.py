@@ -2,8 +2,8 @@
 
 Responsible for: the path tree (with and without a project id after /v2.1), microversion negotiation, turning refusals
 into fault bodies, and the headers that name the version (those of the request id come from `api.middleware`). A request
-that no handler serves at its microversion is 404, as in Nova. Finding a handler is a walk over at most six dictionaries,
-so that its cost does not grow with the number of routes.
+that no handler serves at its microversion is 404, as in Nova. Finding a handler is a walk over a few dictionaries, so
+that its cost does not grow with the number of routes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """POST /os-server-external-events: what other services tell about servers.
 
-Ports and volumes belong to chronova itself, so such news are checked and acknowledged but change nothing; a power update asks
-for the power action that it names.
+Ports and volumes belong to chronova itself, so such news are checked and acknowledged but change nothing; a power
+update asks for the power action that it names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""/os-keypairs: a user's SSH keys. Until 2.91 the API makes a key pair for who sends none; the private key is shown once."""
+"""/os-keypairs: a user's SSH keys. Until 2.91 the API makes one for who sends none and shows the private key once."""
 
 from __future__ import annotations
 

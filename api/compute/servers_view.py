@@ -1,7 +1,7 @@
 """A server as the API shows it: one function per representation, every field by microversion.
 
-Built from `domain.server.Server` alone, plus what a `View` knows of the surroundings: the status of hosts and the text of
-user data. Pure, and cheap: some ten microseconds per server in detail.
+Built from `domain.server.Server` alone, plus what a `View` knows of the surroundings: the status of hosts and the text
+of user data. Pure, and cheap: some ten microseconds per server in detail.
 Source of fields and versions: Nova's API reference for servers, and the recorded answers in tests/conformance.
 """
 
@@ -215,6 +215,7 @@ def rebuilt(view: View, server: Server, admin_password: str | None) -> dict[str,
         body["key_name"] = server.key_name
     if view.version >= 57:
         body["user_data"] = view.user_data.get(server.user_data_id or "")
+        body.pop("OS-EXT-SRV-ATTR:user_data", None)
     if admin_password is not None:
         body["adminPass"] = admin_password
     return body

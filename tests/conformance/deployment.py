@@ -1,8 +1,8 @@
-"""A chronova to replay recorded answers against: everything real but the hypervisor, one event loop, HTTP on a free port.
+"""A chronova to replay recorded answers against: all real but the hypervisor, one event loop, HTTP on a free port.
 
-The parts of `tests.system` with the compute API in front, and the five actors of the recording: `admin` in a project of its
-own, `demo`, `manager` and `reader` in one, `other` in a third. What a replay needs beside HTTP is to freeze and to lose a
-part: `frozen` stops the conductor, `hosts_down` the agents.
+The parts of `tests.system` with the compute API in front, and the five actors of the recording: `admin` in a project of
+its own, `demo`, `manager` and `reader` in one, `other` in a third. What a replay needs beside HTTP is to freeze and to
+lose a part: `frozen` stops the conductor, `hosts_down` the agents.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
@@ -42,6 +42,7 @@ ACTORS = {
 }
 # Names as recorded: id, vCPUs, RAM in MiB, disk in GiB.
 FLAVORS = {"m1.tiny": ("1", 1, 512, 1), "m1.small": ("2", 1, 2048, 20), "huge": ("huge", 1, 100_000_000, 1)}
+CAPACITY = {"vcpus": 1000, "memory_mb": 800_000, "disk_gb": 600_000}  # of a host, as recorded
 IMAGES = ("image", "image2")
 
 
@@ -55,10 +56,18 @@ class Deployment:
     ids: dict[str, str] = field(default_factory=dict)
     clients: dict[str, httpx.AsyncClient] = field(default_factory=dict)
 
-    def soft_delete(self, on: bool) -> None:
-        """Whether DELETE keeps servers for a while."""
+    @contextmanager
+    def set_to(self, *, soft_delete: bool, keep_on_host: bool) -> Iterator[None]:
+        """How the deployment deletes and shelves in here. Those who use it at once have to want the same."""
         commands = self.system.commands
-        commands.settings = dataclasses.replace(commands.settings, reclaim_seconds=86400.0 if on else 0.0)
+        before = commands.settings
+        commands.settings = dataclasses.replace(
+            before, reclaim_seconds=86400.0 if soft_delete else 0.0, shelved_offload=not keep_on_host
+        )
+        try:
+            yield
+        finally:
+            commands.settings = before
 
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:
@@ -79,7 +88,8 @@ class Deployment:
 @asynccontextmanager
 async def running(directory: Path) -> AsyncIterator[Deployment]:
     with EmbeddedNats.start(directory / "nats", sync_interval=None) as nats:
-        async with System.open(nats, directory, hosts=HOSTS, host_down_after=HOST_DOWN_SECONDS) as system:
+        options = {"driver_options": {"capacity": CAPACITY}, "hosts": HOSTS, "host_down_after": HOST_DOWN_SECONDS}
+        async with System.open(nats, directory, **options) as system:
             tokens = Tokens(load_keys(directory), system.read)
             settings = ApiSettings(directory, access_log=False)
             services = Services(system.commands, system.read, system.log, tokens, settings)
