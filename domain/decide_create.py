@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from domain.decide import Context, _continue, _Stream
+from domain.decide.context import Context, Decision
+from domain.decide.running import go_on
 from domain.machine import MACHINE
 from domain.server import FlavorSnapshot, NetworkRequest, Operation, Server, ServerEvent
 from domain.workflows import WORKFLOWS
@@ -52,7 +53,7 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def create(new: NewServer, context: Context) -> list[ServerEvent]:
     """The first events of a server: accepted, and its first step started."""
-    stream = _Stream(Server(id=new.id), context.now)
+    decision = Decision(Server(id=new.id), context.now)
     rule = MACHINE.rule("create")
     seconds = context.deadline_seconds or rule.deadline_seconds
     params: dict[str, Any] = {}
@@ -68,7 +69,7 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
         params=params,
         vm_state_before="building",
     )
-    stream.add(
+    decision.add(
         "create",
         "accepted",
         context.request_id,
@@ -106,5 +107,5 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
             "operation": operation,
         },
     )
-    _continue(stream, WORKFLOWS["create"], after=None)
-    return stream.events
+    go_on(decision, WORKFLOWS["create"], after=None)
+    return decision.events

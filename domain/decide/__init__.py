@@ -1,0 +1,27 @@
+"""decide(state, command) -> events, for a server: the only place where its events come from.
+
+Every function here is pure: it gets the server as it is, what is asked, and a `Context` (who, when, under which
+request), and returns the events that follow, or raises `Rejected`. A command that is already satisfied returns no
+events. Whether a command may begin is the machine's word (`domain.machine`); how it goes on is the workflow's
+(`domain.workflows`).
+"""
+
+from domain.decide.accepting import accept, refuse
+from domain.decide.context import Context, StepOutcome
+from domain.decide.instant import INSTANT
+from domain.decide.running import advance, progress
+from domain.decide.watching import expire, observe, resolve_stuck, runs_though_stopped
+
+__all__ = [
+    "INSTANT",
+    "Context",
+    "StepOutcome",
+    "accept",
+    "advance",
+    "expire",
+    "observe",
+    "progress",
+    "refuse",
+    "resolve_stuck",
+    "runs_though_stopped",
+]

@@ -1,0 +1,93 @@
+"""Whether a command may begin, and its first events."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from domain.decide.context import Context, Decision
+from domain.decide.instant import INSTANT
+from domain.decide.requirements import CHECKS, ON_ACCEPT, nothing
+from domain.decide.running import cancel_open, go_on
+from domain.errors import Conflict, Gone, NotFound
+from domain.machine import MACHINE
+from domain.server import Operation, Server, ServerEvent
+from domain.workflows import WORKFLOWS
+
+# Commands that end whatever is in progress instead of being refused by it.
+SUPERSEDING = frozenset({"delete", "force-delete", "soft-delete", "reset-state", "reboot-hard", "evacuate"})
+
+
+def refuse(server: Server, command: str, context: Context) -> None:
+    """Raise the refusal that the machine has for this command now, in Nova's words."""
+    if server.deleted:
+        raise NotFound(f"Instance {server.id} could not be found.", hint="It was deleted; its history is still there.")
+    refusal = MACHINE.refusal(
+        command,
+        vm_state=server.vm_state,
+        task_state=server.task_state,
+        launched=server.launched_at is not None,
+        locked=server.locked,
+        is_admin=context.is_admin,
+        host=server.host,
+        host_up=context.host_up,
+    )
+    if refusal is not None:
+        raise Conflict(refusal.text(server.id), hint=refusal.hint, reason=refusal.reason, code=refusal.code)
+    operation = server.operation
+    if operation is not None and command in WORKFLOWS and command not in SUPERSEDING:
+        raise Conflict(
+            f"Instance {server.id} is in an invalid state for '{MACHINE.rule(command).action or command}'",
+            hint=f"{operation.command} (request {operation.request_id}) is in progress. Try again when it has ended.",
+            reason="busy",
+        )
+
+
+def accept(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    """The events of a user's (or operator's) command. Raises `Rejected`."""
+    if command == "reset-network":
+        raise Gone("This resource is no longer available. No forwarding address is given.")
+    if command in ("delete", "force-delete") and server.operation is not None:
+        if server.deleted:
+            refuse(server, command, context)
+        if server.operation.command in ("delete", "force-delete") and (context.is_admin or not server.locked):
+            return []  # already on its way; its deadline and the conductor see it through
+    refuse(server, command, context)
+    if command in INSTANT:
+        events: list[ServerEvent] = INSTANT[command](server, params, context)
+        return events
+    check = CHECKS.get(command)
+    if check is not None:
+        check(server, params, context)
+    return _begin(server, command, params, context)
+
+
+def _begin(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    decision = Decision(server, context.now)
+    cancel_open(decision, f"superseded by {command}", context.request_id)
+    accepted = MACHINE.accept(command, decision.server.vm_state, decision.server.task_state)
+    assert accepted is not None, "refuse() has asked the machine already"
+    operation = Operation(
+        request_id=context.request_id,
+        command=command,
+        started_at=context.now,
+        deadline=context.now + timedelta(seconds=_deadline(command, params, context)),
+        user_id=context.user_id,
+        project_id=context.project_id,
+        params=params,
+        vm_state_before=decision.server.vm_state,
+        power_state_before=decision.server.power_state,
+    )
+    patch: dict[str, Any] = {"vm_state": accepted[0], "task_state": accepted[1], "operation": operation, "progress": 0}
+    if command in ("delete", "force-delete") and not context.host_up:
+        patch["guest_exists"] = False  # nobody can destroy it now; the host's agent does when it comes back
+    patch |= ON_ACCEPT.get(command, nothing)(decision.server, params, context)
+    decision.add(command, "accepted", context.request_id, patch)
+    go_on(decision, WORKFLOWS[command], after=None)
+    return decision.events
+
+
+def _deadline(command: str, params: dict[str, Any], context: Context) -> float:
+    if context.deadline_seconds is not None:
+        return context.deadline_seconds
+    return MACHINE.rule(command).deadline_seconds + float(params.get("grace_seconds", 0))

@@ -1,0 +1,135 @@
+"""Commands that are accepted and done in one commit: lock, rename, metadata, tags, reset-state and the like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain.decide.context import Context, Decision
+from domain.decide.running import cancel_open, public
+from domain.errors import Invalid, NotFound
+from domain.machine import MACHINE
+from domain.server import Server, ServerEvent, ServerFault
+
+
+def _at_once(
+    server: Server, command: str, context: Context, patch: dict[str, Any], details: dict[str, Any] | None = None
+) -> list[ServerEvent]:
+    decision = Decision(server, context.now)
+    rule = MACHINE.rule(command)
+    event = rule.events[0] if rule.events else None
+    decision.add(command, "accepted", context.request_id, {}, details=details or {})
+    decision.add(command, "succeeded", context.request_id, patch, event=event, host=server.host)
+    return decision.events
+
+
+def _lock(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    owner = context.project_id == server.project_id
+    if server.locked and owner and server.locked_by == "owner" and not context.is_admin:
+        return []
+    by = "owner" if owner else "admin"
+    patch = {"locked_by": by, "locked_reason": params.get("reason")}
+    return _at_once(server, "lock", context, patch, {"reason": params.get("reason")})
+
+
+def _unlock(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    return _at_once(server, "unlock", context, {"locked_by": None, "locked_reason": None})
+
+
+_UPDATABLE = ("name", "description", "hostname", "access_ip_v4", "access_ip_v6", "disk_config")
+
+
+def _update(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    patch = {key: params[key] for key in _UPDATABLE if key in params and params[key] != getattr(server, key)}
+    if not patch:
+        return []
+    before = {key: getattr(server, key) for key in patch}
+    return _at_once(server, "update", context, patch, {"before": before, "after": patch})
+
+
+MAX_METADATA = 128
+
+
+def _metadata_set(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    wanted: dict[str, str] = params["metadata"] if params.get("replace") else server.metadata | params["metadata"]
+    if len(wanted) > MAX_METADATA:
+        raise Invalid("Maximum number of metadata items exceeds 128", code=403, reason="quota")
+    if wanted == server.metadata:
+        return []
+    return _at_once(server, "metadata-set", context, {"metadata": wanted}, {"before": server.metadata, "after": wanted})
+
+
+def _metadata_delete(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    key = params["key"]
+    if key not in server.metadata:
+        raise NotFound("Metadata item was not found")
+    rest = {name: value for name, value in server.metadata.items() if name != key}
+    return _at_once(server, "metadata-delete", context, {"metadata": rest}, {"key": key})
+
+
+MAX_TAGS = 50
+
+
+def _tags(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    wanted = tuple(dict.fromkeys(params["tags"]))
+    if len(wanted) > MAX_TAGS:
+        raise Invalid(f"The number of tags exceeded the per-server limit {MAX_TAGS}")
+    if wanted == server.tags:
+        return []
+    return _at_once(server, "tags", context, {"tags": wanted}, {"before": [*server.tags], "after": [*wanted]})
+
+
+def _reset_state(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    vm_state = params["state"]
+    if vm_state not in ("active", "error"):
+        raise Invalid(f"'{vm_state}' is not one of ['active', 'error']")
+    decision = Decision(server, context.now)
+    cancel_open(decision, "ended by reset-state", context.request_id)
+    before = {"vm_state": server.vm_state, "task_state": server.task_state}
+    moved = {"vm_state": vm_state, "task_state": None}
+    decision.add("reset-state", "accepted", context.request_id, moved, details={"before": before, "after": vm_state})
+    patch: dict[str, Any] = {}
+    if vm_state == "error" and server.fault is None:
+        message = f"An administrator set the state to error (request {context.request_id})"
+        patch["fault"] = ServerFault(code=500, message=message, created=context.now, reason="reset_state")
+    decision.add("reset-state", "succeeded", context.request_id, patch)
+    return decision.events
+
+
+def _security_group(command: str) -> Any:
+    def decide(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+        group = params["group"]
+        present = group in server.security_groups
+        if command == "add-security-group":
+            if present:
+                return []
+            groups = (*server.security_groups, group)
+        else:
+            if not present:
+                message = f"Security group {group} not associated with the instance {server.id}"
+                raise NotFound(message)
+            groups = tuple(name for name in server.security_groups if name != group)
+        return _at_once(server, command, context, {"security_groups": groups}, {"group": group})
+
+    return decide
+
+
+def _nothing_to_do(command: str) -> Any:
+    def decide(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+        return _at_once(server, command, context, {}, public(params))
+
+    return decide
+
+
+INSTANT: dict[str, Any] = {
+    "lock": _lock,
+    "unlock": _unlock,
+    "update": _update,
+    "metadata-set": _metadata_set,
+    "metadata-delete": _metadata_delete,
+    "tags": _tags,
+    "reset-state": _reset_state,
+    "add-security-group": _security_group("add-security-group"),
+    "remove-security-group": _security_group("remove-security-group"),
+    "inject-network-info": _nothing_to_do("inject-network-info"),
+    "refresh-network": _nothing_to_do("refresh-network"),
+}
