@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
@@ -22,9 +24,15 @@ _APIS = frozenset({"identity", "compute", "image", "network", "volume", "placeme
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+@cache
+def _children(api: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(api, method, str(status)), SECONDS.labels(api)
+
+
 def observe(api: str, method: str, status: int, seconds: float) -> None:
     """Count one request. Unknown names are counted as `other`: labels are bounded whatever callers send."""
     api = api if api in _APIS else "other"
     method = method if method in _METHODS else "other"
-    REQUESTS.labels(api, method, str(status)).inc()
-    SECONDS.labels(api).observe(seconds)
+    count, time = _children(api, method, status)
+    count.inc()
+    time.observe(seconds)
