@@ -14,7 +14,7 @@ from api.compute.images_made import carry_out_with_image
 from api.compute.keys import public_key_of
 from api.compute.lookups import full_view, image_of, server_of
 from api.compute.policy import enforce
-from api.compute.servers_view import links, rebuilt, view_of
+from api.compute.servers_view import hrefs, rebuilt, view_of
 from domain.errors import Conflict, Invalid
 from domain.resources import Image
 from domain.server import Server
@@ -51,7 +51,7 @@ async def _rebuild(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
     answer = await carry_out(call, "rebuild", server_id, params)
     view = await full_view(call, [answer.server])
     shown = rebuilt(view, answer.server, password)
-    return reply({"server": shown}, 202, location=links(view, "servers", server_id)[0]["href"])
+    return reply({"server": shown}, 202, location=hrefs(view, "servers", server_id)[0])
 
 
 async def _kept(call: Call, user_data: str | None) -> str | None:
@@ -115,7 +115,7 @@ async def _create_backup(call: Call, server_id: str, value: dict[str, Any]) -> R
 def _image_answer(call: Call, params: dict[str, Any]) -> Reply:
     if call.version >= 45:
         return reply({"image_id": params["image_id"]}, 202)
-    return empty(202, location=links(view_of(call), "images", params["image_id"])[1]["href"])
+    return empty(202, location=hrefs(view_of(call), "images", params["image_id"])[1])
 
 
 async def _shelve(call: Call, server_id: str, value: Any) -> Reply:

@@ -23,7 +23,7 @@ from api.compute.keys import public_key_of
 from api.compute.lookups import flavor_of
 from api.compute.policy import enforce
 from api.compute.schemas import servers as schemas
-from api.compute.servers_view import created, links, view_of
+from api.compute.servers_view import created, hrefs, view_of
 from commands.context import Answer
 from domain.decide_create import NewServer
 from domain.errors import Invalid, NotFound
@@ -89,7 +89,7 @@ def _answer(call: Call, wanted: dict[str, Any], answers: list[Answer], reservati
         return reply({"reservation_id": answers[0].server.reservation_id or reservation_id}, 202)
     view = view_of(call)
     first = answers[0].server
-    return reply({"server": created(view, first, password)}, 202, location=links(view, "servers", first.id)[0]["href"])
+    return reply({"server": created(view, first, password)}, 202, location=hrefs(view, "servers", first.id)[0])
 
 
 def _counts(wanted: dict[str, Any]) -> tuple[int, int]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha224
 from typing import Any
+
+import msgspec
 
 from api.compute.call import Call
 from api.compute.times import micros, seconds
@@ -36,16 +39,28 @@ def view_of(
     return View(call.version, call.root, call.project_path, call.is_admin, host_statuses or {}, user_data or {})
 
 
+@lru_cache(maxsize=4096)
 def host_id(project_id: str | None, host: str | None) -> str:
     """The name of a host that tells a project whether two servers share it, and nothing more."""
     return sha224(f"{project_id or ''}{host}".encode()).hexdigest() if host else ""
 
 
-def links(view: View, kind: str, id_: str) -> list[dict[str, str]]:
-    return [
-        {"rel": "self", "href": f"{view.root}/v2.1{view.project_path}/{kind}/{id_}"},
-        {"rel": "bookmark", "href": f"{view.root}{view.project_path}/{kind}/{id_}"},
-    ]
+def hrefs(view: View, kind: str, id_: str) -> tuple[str, str]:
+    """The address of a resource under the version, and the one without it that bookmarks use."""
+    path = f"{view.project_path}/{kind}/{id_}"
+    return f"{view.root}/v2.1{path}", f"{view.root}{path}"
+
+
+def links(view: View, kind: str, id_: str) -> msgspec.Raw:
+    """Both links, encoded: ids and addresses hold nothing that JSON escapes, and lists are long."""
+    own, bookmark = hrefs(view, kind, id_)
+    return msgspec.Raw(f'[{{"rel":"self","href":"{own}"}},{{"rel":"bookmark","href":"{bookmark}"}}]'.encode())
+
+
+def reference(view: View, kind: str, id_: str) -> msgspec.Raw:
+    """A resource named inside another one: its id and its bookmark, encoded."""
+    href = hrefs(view, kind, id_)[1]
+    return msgspec.Raw(f'{{"id":"{id_}","links":[{{"rel":"bookmark","href":"{href}"}}]}}'.encode())
 
 
 def brief(view: View, server: Server) -> dict[str, Any]:
@@ -66,13 +81,12 @@ def created(view: View, server: Server, admin_password: str | None) -> dict[str,
     return body
 
 
-def flavor(view: View, snapshot: FlavorSnapshot | None) -> dict[str, Any]:
+def flavor(view: View, snapshot: FlavorSnapshot | None) -> dict[str, Any] | msgspec.Raw:
     """The flavor inside a server: embedded from 2.47 on, a reference before."""
     if snapshot is None:
         return {}
     if view.version < 47:
-        href = f"{view.root}{view.project_path}/flavors/{snapshot.id}"
-        return {"id": snapshot.id, "links": [{"rel": "bookmark", "href": href}]}
+        return reference(view, "flavors", snapshot.id)
     return {
         "vcpus": snapshot.vcpus,
         "ram": snapshot.ram,
@@ -110,7 +124,7 @@ def basic(view: View, server: Server, *, extended: bool = False) -> dict[str, An
         "user_id": server.user_id,
         "metadata": server.metadata,
         "hostId": host_id(server.project_id, server.host),
-        "image": "",
+        "image": reference(view, "images", server.image_id) if server.image_id else "",
         "flavor": flavor(view, server.flavor),
         "created": seconds(server.created_at),
         "updated": seconds(server.updated_at),
@@ -120,9 +134,6 @@ def basic(view: View, server: Server, *, extended: bool = False) -> dict[str, An
         "links": links(view, "servers", server.id),
         "OS-DCF:diskConfig": server.disk_config,
     }
-    if server.image_id:
-        href = f"{view.root}{view.project_path}/images/{server.image_id}"
-        body["image"] = {"id": server.image_id, "links": [{"rel": "bookmark", "href": href}]}
     if shown in PROGRESS_SHOWN:
         body["progress"] = server.progress
     if shown in FAULT_SHOWN and server.fault is not None:
