@@ -26,7 +26,7 @@ from cli import keys, rundir
 from cli.children import Child
 from cli.errors import Stop
 from cli.supervisor import Supervisor, bound_log
-from eventlog.nats_config import NatsUser, agent_user
+from eventlog.nats_config import NatsUser, agents_user
 from eventlog.nats_server import EmbeddedNats, NatsServerFailed, NatsServerMissing
 
 BACKLOG = 1024
@@ -180,7 +180,7 @@ def _agent_groups(hosts: int, driver: str, per_host: bool) -> dict[str, list[str
 def _start_nats(options: UpOptions, groups: dict[str, list[str]], logs: Path) -> EmbeddedNats:
     users = [NatsUser(CONTROL_USER, keys.secret(options.data, f"nats-{CONTROL_USER}"))]
     for role, hosts in groups.items():
-        users.append(_agents_user(_nats_name(role, hosts), hosts, keys.secret(options.data, f"nats-{role}")))
+        users.append(agents_user(_nats_name(role, hosts), keys.secret(options.data, f"nats-{role}"), hosts))
     sync = None if options.nats_sync == "default" else options.nats_sync
     try:
         return EmbeddedNats.start(options.data, sync_interval=sync, log_file=logs / "nats-server.log", auth=users)
@@ -190,19 +190,6 @@ def _start_nats(options: UpOptions, groups: dict[str, list[str]], logs: Path) ->
 
 def _nats_name(role: str, hosts: list[str]) -> str:
     return hosts[0] if len(hosts) == 1 else role
-
-
-def _agents_user(name: str, hosts: list[str], password: str) -> NatsUser:
-    """The user of a process that serves these hosts: what each of their users may do, and its own inboxes."""
-    if len(hosts) == 1:
-        return agent_user(hosts[0], password)
-    users = [agent_user(host, password) for host in (name, *hosts)]
-    return NatsUser(
-        name,
-        password,
-        [subject for user in users for subject in user.publish_allow or ()],
-        [subject for user in users for subject in user.subscribe_allow or ()],
-    )
 
 
 def _children(
