@@ -83,8 +83,8 @@ async def destroy(work: Work) -> Details:
 def _remove_files(work: Work) -> None:
     if work.files.folder.exists():
         shutil.rmtree(work.files.folder)
-    work.files.serial_socket.unlink(missing_ok=True)
-    work.files.screen_socket.unlink(missing_ok=True)
+    for left in (work.files.serial_socket, work.files.screen_socket, work.files.agent_socket):
+        left.unlink(missing_ok=True)
 
 
 def adopt_spec(work: Work) -> GuestSpec:

@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt.files import HostFiles
+from hypervisor_agent.libvirt.files import SOCKETS, HostFiles
 from hypervisor_agent.libvirt.machine import SEARCH_PATH, can_make_namespaces, program
 
 START_SECONDS = 30.0
@@ -95,7 +95,7 @@ class Daemons:
         for folder in ("etc/qemu", "lib", "cache", "log"):
             (base / folder).mkdir(parents=True, exist_ok=True)
         self._sockets.mkdir(parents=True, exist_ok=True)
-        for folder in ("serial", "vnc"):
+        for folder in SOCKETS:
             (self._files.run / folder).mkdir(exist_ok=True)
         self._files.run.chmod(0o700)
         host_uuid = uuid.uuid5(uuid.NAMESPACE_URL, f"{self._host}:{self._files.data.absolute()}")
@@ -108,7 +108,7 @@ class Daemons:
             (base / "etc" / name).write_text(text)
         if not self._private:
             # libvirt builds socket names from these two; through links they stay short
-            for name, folder in (("config", "config"), ("cache", "cache")):
+            for name, folder in (("c", "config"), ("k", "cache")):
                 (base / folder).mkdir(exist_ok=True)
                 link = self._files.run / name
                 if not link.is_symlink():
@@ -132,8 +132,8 @@ class Daemons:
             run = str(self._files.run)
             environment |= {
                 "XDG_RUNTIME_DIR": run,
-                "XDG_CONFIG_HOME": f"{run}/config",
-                "XDG_CACHE_HOME": f"{run}/cache",
+                "XDG_CONFIG_HOME": f"{run}/c",
+                "XDG_CACHE_HOME": f"{run}/k",
             }
         with (base / "log" / "daemons.log").open("ab") as log:
             process = subprocess.Popen(
@@ -196,7 +196,7 @@ class Daemons:
             limit = time.monotonic() + seconds
             while time.monotonic() < limit:
                 self._reap()
-                if not Path(f"/proc/{pid}").exists():
+                if not _lives(pid):
                     return
                 time.sleep(0.02)
 
@@ -218,6 +218,14 @@ def _known(database: str) -> bool:
 def _without_ownership(configuration: str) -> str:
     """Session mode runs guests as the user that it is; it may not be told which."""
     return "\n".join(line for line in configuration.splitlines() if not line.startswith(("user", "group")))
+
+
+def _lives(pid: int) -> bool:
+    """A process that ended but was not waited for by its parent, perhaps an agent before this one, counts as gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _answers(path: Path) -> bool:

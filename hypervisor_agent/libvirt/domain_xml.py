@@ -203,6 +203,7 @@ def _consoles(devices: Element, files: GuestFiles) -> None:
         else:
             SubElement(port, "target", type="serial", port="0")
     channel = SubElement(devices, "channel", type="unix")
+    SubElement(channel, "source", mode="bind", path=str(files.agent_socket))
     SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     # A socket, not a port: hosts on one machine would race for the same port, and nobody else can connect.
     screen = SubElement(devices, "graphics", type="vnc")

@@ -12,12 +12,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+SOCKETS = ("serial", "vnc", "agent")
+
 
 @dataclass(frozen=True)
 class GuestFiles:
     folder: Path
     serial_socket: Path
     screen_socket: Path
+    agent_socket: Path
 
     @property
     def disk(self) -> Path:
@@ -66,4 +69,5 @@ class HostFiles:
         return Path(tempfile.gettempdir()) / f"chronova-{os.geteuid()}-{digest}"
 
     def guest(self, server_id: str) -> GuestFiles:
-        return GuestFiles(self.guests / server_id, self.run / "serial" / server_id, self.run / "vnc" / server_id)
+        sockets = (self.run / kind / server_id for kind in SOCKETS)
+        return GuestFiles(self.guests / server_id, *sockets)

@@ -42,13 +42,10 @@ _STATES: dict[int, PowerStateName] = {
 
 
 def power_state_of(domain: Any) -> PowerStateName:
-    """Blocking. A guest whose QEMU died is crashed; one whose memory is saved on disk is suspended."""
+    """Blocking. As in Nova, one that is off is shutdown whatever ended it; with its memory on disk it is suspended."""
     state, reason = domain.state()
-    if state == libvirt.VIR_DOMAIN_SHUTOFF:
-        if domain.hasManagedSaveImage(0):
-            return "suspended"
-        if reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
-            return "crashed"
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and domain.hasManagedSaveImage(0):
+        return "suspended"
     if state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_CRASHED:
         return "crashed"
     return _STATES.get(state, "nostate")

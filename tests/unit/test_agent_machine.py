@@ -1,0 +1,27 @@
+"""What the machine can do is judged by trying it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hypervisor_agent.driver import best_driver, make_driver
+from hypervisor_agent.libvirt.machine import EMULATOR, missing_programs, probe, program
+
+
+@pytest.mark.skipif(program(EMULATOR) is None, reason=f"{EMULATOR} is not installed")
+def test_the_probe_tells_a_processor_that_counts_from_one_that_does_not() -> None:
+    assert probe("tcg", count=1_000_000, seconds=20)
+    assert not probe("tcg", count=2_000_000_000, seconds=0.5)
+
+
+def test_auto_takes_the_best_there_is(tmp_path: Path) -> None:
+    expected = "libvirt-test" if missing_programs() else "libvirt"
+    assert best_driver() == expected
+    assert make_driver("auto", "host-1", tmp_path).name == expected
+
+
+def test_an_unknown_driver_is_named() -> None:
+    with pytest.raises(ValueError, match="no driver 'xen'; use one of auto, libvirt"):
+        make_driver("xen", "host-1", Path("unused"))
