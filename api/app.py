@@ -13,10 +13,11 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from api import compute, errors, identity, image, network, operations, placement, ui, v1, volume
+from api import compute, console, errors, identity, image, network, operations, placement, ui, v1, volume
+from api.console import Consoles
 from api.middleware import Authentication, BodyLimit, RequestContext
 from api.services import Services
 from api.volume.work import Work
@@ -31,8 +32,12 @@ def build_app(services: Services) -> ASGIApp:
     """The ASGI application. `services` has to be open for as long as it runs."""
     apis = (compute, v1, image, network, identity, volume, placement, ui)
     mounts = [Mount(f"/{api.__name__.rpartition('.')[2]}", routes=api.routes(services)) for api in apis]
+    consoles = Consoles(services)
+    mounts.append(Mount("/console", routes=console.routes(consoles)))
+    # noVNC opens its WebSocket at the path it is told, which the compute API gives as `/?token=`.
+    front = [Route("/", front_page), WebSocketRoute("/", consoles.connect)]
     app = Starlette(
-        routes=[*mounts, *operations.routes(), Route("/", front_page)],
+        routes=[*mounts, *operations.routes(), *front],
         middleware=[
             Middleware(RequestContext, services=services),
             Middleware(BodyLimit, services=services),
