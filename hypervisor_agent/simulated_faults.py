@@ -8,8 +8,8 @@ Options, all optional:
 - `unsupported`: order kinds that are refused as something this host can not do.
 - `seed`: makes probabilities and ranges repeatable.
 
-A server whose name contains `fail-<kind>`, `failonce-<kind>` or `hang-<kind>` (such as `web-fail-spawn`, underscores of
-the kind written as dashes) does what its name says, so that a whole stack can be tested through its API.
+A server whose name contains `fail-<kind>`, `failonce-<kind>`, `hang-<kind>` or `slow-<kind>` (such as `web-fail-spawn`,
+underscores of the kind written as dashes) does what its name says, so that a whole stack can be tested through its API.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import msgspec
 
 from domain.orders import Order
 from hypervisor_agent.driver import OrderFailed
+
+SLOW_SECONDS = 2.0  # of a name: long enough to do something to the system meanwhile
 
 Latency = float | tuple[float, float] | Literal["hang"]
 
@@ -56,6 +58,8 @@ class Faults:
         latency = self._latency.get(order.kind, self._latency.get("*", 0.0))
         if latency == "hang" or _named(order, "hang"):
             await asyncio.Event().wait()
+        elif _named(order, "slow"):
+            await asyncio.sleep(SLOW_SECONDS)
         elif isinstance(latency, tuple):
             await asyncio.sleep(self._random.uniform(*latency))
         elif isinstance(latency, int | float) and latency > 0:
