@@ -44,7 +44,10 @@ environment() {
     else
         pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check --quiet --no-input"
         $pip install --require-hashes -r requirements.lock
-        $pip install --no-deps -e .
+        $pip install --no-deps -e . 2>.venv/install.log || {
+            cat .venv/install.log >&2
+            exit 1
+        }
     fi
     echo "$stamp" >.venv/.made-from
 }

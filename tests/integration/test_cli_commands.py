@@ -1,0 +1,130 @@
+"""The small commands, on a running system and on a stopped one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import Running, chronova, running, until
+
+pytestmark = pytest.mark.xdist_group("chronova up")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("cli") / "data") as system:
+        with system.client() as client:
+            server = system.create_server(client, "web")
+            client.post(f"/compute/v2.1/servers/{server}/action", json={"os-stop": None})
+            until(lambda: system.status(client, server) == "SHUTOFF", "stopped")
+            refused = client.post(f"/compute/v2.1/servers/{server}/action", json={"pause": None})
+            assert refused.status_code == 409
+        yield system
+
+
+def output_of(system: Running, *words: object) -> str:
+    done = chronova(*words, data=system.data)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_history_shows_actions_steps_and_refusals(system: Running) -> None:
+    def refused() -> str:
+        shown = output_of(system, "history", "web")
+        return shown if "Refused" in shown else ""
+
+    shown = until(refused, "the refused command is shown")
+    for word in ("create", "schedule", "spawn", "stop", "power_off", "Success", "pause"):
+        assert word in shown
+    assert "server.stop.accepted" in output_of(system, "history", "web", "--timeline")
+    assert json.loads(output_of(system, "history", "web", "--json"))["actions"][0]["action"] == "stop"
+
+
+def test_show_looks_back(system: Running) -> None:
+    events = [json.loads(line) for line in output_of(system, "events", "--server", "web", "--json").splitlines()]
+    created = next(event for event in events if event["type"] == "server.create.succeeded")
+    position = created["id"].split(".")[0]
+    assert "SHUTOFF" in output_of(system, "show", "web")
+    then = output_of(system, "show", "web", "--as-of", position)
+    assert "ACTIVE" in then
+    assert "SHUTOFF" not in then
+
+
+def test_events_begin_where_they_are_told_to(system: Running) -> None:
+    all_of_them = output_of(system, "events").splitlines()
+    position = int(all_of_them[-1].split(".")[0])
+    assert len(output_of(system, "events", "--from", position - 1).splitlines()) < len(all_of_them)
+    assert output_of(system, "events", "--from", position) == ""
+
+
+def test_explain_says_why_a_command_is_refused(system: Running) -> None:
+    assert "SHUTOFF" in output_of(system, "explain", "web")
+    assert "pause" in output_of(system, "explain", "web", "--command", "pause")
+
+
+def test_nothing_is_stuck(system: Running) -> None:
+    assert output_of(system, "stuck", "list") == "nothing is stuck\n"
+    refused = chronova("stuck", "retry", "web", data=system.data)
+    assert refused.returncode == 1
+    assert "stuck list" in refused.stderr
+
+
+def test_replay_and_audit_prove_a_running_system(system: Running) -> None:
+    assert "equals the fold" in output_of(system, "replay", "--verify")
+    assert "all holds" in output_of(system, "audit", "verify")
+
+
+def test_an_unknown_server_is_one_line(system: Running) -> None:
+    missing = chronova("history", "nobody", data=system.data)
+    assert missing.returncode == 1
+    assert missing.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["mermaid", "svg", "matrix", "json"])
+def test_the_machine_needs_nothing_running(form: str, tmp_path: Path) -> None:
+    shown = chronova("machine", "--format", form, data=tmp_path / "none")
+    assert shown.returncode == 0
+    assert not (tmp_path / "none").exists()
+    if form == "json":
+        assert {"command", "vm_state", "task_state", "accepted", "task_state_after"} <= set(
+            json.loads(shown.stdout)["cells"][0]
+        )
+
+
+def test_wrong_usage_is_exit_code_2_and_nothing_there_is_1(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("host = 3\nhsts = 2\n")
+    assert chronova("up", "--hosts", "none").returncode == 2
+    assert chronova("dance").returncode == 2
+    misspelt = chronova("up", "--config", config, data=tmp_path / "data")
+    assert misspelt.returncode == 2
+    assert "hsts" in misspelt.stderr
+    assert chronova("api", data=tmp_path / "data").returncode == 2
+    for command in (["history", "web"], ["events"], ["audit", "verify"], ["replay"], ["stuck", "list"]):
+        nothing = chronova(*command, data=tmp_path / "nothing")
+        assert nothing.returncode == 1, command
+        assert nothing.stderr.startswith("chronova: ")
+
+
+def test_a_log_goes_out_of_one_directory_and_into_another(tmp_path: Path) -> None:
+    source, target, file = tmp_path / "source", tmp_path / "target", tmp_path / "log.jsonl"
+    with running(source) as system, system.client() as client:
+        server = system.create_server(client, "traveller")
+    assert chronova("audit", "export", file, data=source).returncode == 0
+    assert chronova("audit", "verify", file, data=source).returncode == 0
+    assert chronova("replay", data=source).returncode == 0
+    assert chronova("replay", "--verify", data=source).returncode == 0
+    restored = chronova("audit", "restore", file, data=target)
+    assert restored.returncode == 0, restored.stderr
+    assert chronova("audit", "import", file, data=target).returncode == 1
+    assert "all holds" in chronova("audit", "verify", data=target).stdout
+    with running(target) as system, system.client("chronova-admin") as client:
+        assert client.get(f"/v1/servers/{server}").json()["server"]["name"] == "traveller"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines).replace(b"traveller", b"trave11er", 1))
+    broken = chronova("audit", "verify", file, data=source)
+    assert broken.returncode == 1
+    assert "position" in broken.stderr

@@ -1,0 +1,84 @@
+"""Where settings come from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from cli import rundir
+from cli.errors import Stop
+from cli.keys import secret
+from cli.options import KNOWN, split
+from cli.settings import build, read_config
+from cli.supervisor import MAX_LOG_BYTES, bound_log
+from cli.up import host_names, split_address
+from commands.settings import CommandSettings
+
+
+def test_tables_take_the_environment_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("hosts = 3\n[commands]\ngrace_seconds = 5\ndeadline_seconds = 9\n")
+    monkeypatch.setenv("CHRONOVA_COMMANDS_GRACE_SECONDS", "1.5")
+    monkeypatch.setenv("CHRONOVA_DRIVER_LATENCY", '{"spawn": 1}')
+    values, tables = read_config(config, KNOWN)
+    assert values == {"hosts": 3}
+    assert tables.driver == {"latency": {"spawn": 1}}
+    settings = build(CommandSettings, tables.commands, "commands", images_dir=tmp_path)
+    assert (settings.grace_seconds, settings.deadline_seconds, settings.images_dir) == (1.5, 9.0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("hsts = 2", "hsts"), ("commands = 2", "has to be a table"), ("hosts = ", "not TOML")],
+)
+def test_what_a_file_can_not_mean_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    with pytest.raises(click.UsageError, match=said):
+        read_config(config, KNOWN)
+
+
+@pytest.mark.parametrize("table", [{"grace_second": 1}, {"grace_seconds": "soon"}, {"images_dir": "/elsewhere"}])
+def test_a_table_with_a_wrong_key_or_value_is_refused(table: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="commands"):
+        build(CommandSettings, table, "commands", images_dir=tmp_path)
+
+
+def test_addresses() -> None:
+    assert split_address("127.0.0.1:8774") == ("127.0.0.1", 8774)
+    assert split_address("[::1]:0") == ("::1", 0)
+    assert split_address(":80") == ("127.0.0.1", 80)
+    for wrong in ("localhost", "1.2.3.4:", "1.2.3.4:port", "1.2.3.4:70000"):
+        with pytest.raises(Stop) as stop:
+            split_address(wrong)
+        assert stop.value.code == 2
+    assert host_names(2) == ["host-1", "host-2"]
+    assert split("nats://a:1, nats://b:2") == ("nats://a:1", "nats://b:2")
+
+
+def test_a_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    first = secret(tmp_path, "nats-control")
+    assert len(first) == 44
+    assert secret(tmp_path, "nats-control") == first
+    assert secret(tmp_path, "nats-agents") != first
+    assert (tmp_path / "keys" / "nats-control").stat().st_mode & 0o777 == 0o600
+
+
+def test_one_start_per_data_directory(tmp_path: Path) -> None:
+    lock = rundir.DataLock.take(tmp_path)
+    with pytest.raises(Stop, match="already runs"):
+        rundir.DataLock.take(tmp_path)
+    lock.release()
+    rundir.DataLock.take(tmp_path).release()
+
+
+def test_a_log_is_bounded_and_its_writer_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "control.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"x" * (MAX_LOG_BYTES + 1))
+        bound_log(log)
+        writer.write(b"next")
+    assert log.read_bytes() == b"next"
+    assert (tmp_path / "control.log.1").stat().st_size == MAX_LOG_BYTES + 1
