@@ -1,0 +1,80 @@
+"""The config drive: what cloud-init and the tiny guest read from it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from io import BytesIO
+from pathlib import Path
+
+import pycdlib
+import pytest
+
+from domain.orders import AddressSpec, GuestSpec, NicSpec
+from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt.config_drive import contents, write
+
+SPEC = GuestSpec(
+    server_id="0d2c1d1e-0000-4000-8000-000000000001",
+    instance_name="instance-00000001",
+    name="Grüße",
+    hostname="web-1",
+    project_id="demo",
+    vcpus=1,
+    memory_mb=96,
+    disk_gb=1,
+    nics=(
+        NicSpec(
+            "11111111-2222-3333-4444-555555555555",
+            "net",
+            "fa:16:3e:00:00:01",
+            (
+                AddressSpec("10.0.0.5", 22, "10.0.0.1", ("10.0.0.2", "10.0.0.3")),
+                AddressSpec("fd00::5", 64, "fd00::1", version=6),
+            ),
+        ),
+    ),
+    ssh_public_keys=(("mine", "ssh-ed25519 AAAA me"),),
+    user_data=base64.b64encode(b"#!/bin/sh\n").decode(),
+    metadata={"role": "db"},
+    admin_password="secret",
+)
+
+
+def test_network_data_has_the_addresses() -> None:
+    data = json.loads(contents(SPEC)["network_data.json"])
+    (link,) = data["links"]
+    assert (link["ethernet_mac_address"], link["mtu"]) == ("fa:16:3e:00:00:01", 1450)
+    four, six = data["networks"]
+    assert (four["ip_address"], four["netmask"], four["link"]) == ("10.0.0.5", "255.255.252.0", link["id"])
+    assert four["routes"] == [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}]
+    assert (six["type"], six["ip_address"]) == ("ipv6", "fd00::5/64")
+    assert [service["address"] for service in data["services"]] == ["10.0.0.2", "10.0.0.3"]
+
+
+def test_meta_data_and_user_data() -> None:
+    files = contents(SPEC)
+    data = json.loads(files["meta_data.json"])
+    assert (data["uuid"], data["name"], data["hostname"]) == (SPEC.server_id, "Grüße", "web-1")
+    assert data["public_keys"] == {"mine": "ssh-ed25519 AAAA me"}
+    assert (data["meta"], data["admin_pass"]) == ({"role": "db"}, "secret")
+    assert files["user_data"] == b"#!/bin/sh\n"
+
+
+def test_the_iso_is_labelled_and_keeps_lower_case_names(tmp_path: Path) -> None:
+    write(tmp_path / "config.iso", SPEC)
+    iso = pycdlib.PyCdlib()
+    iso.open(str(tmp_path / "config.iso"))
+    assert iso.pvd.volume_identifier.decode().strip() == "config-2"
+    for name, content in contents(SPEC).items():
+        for facade in ({"rr_path": f"/openstack/latest/{name}"}, {"joliet_path": f"/openstack/latest/{name}"}):
+            read = BytesIO()
+            iso.get_file_from_iso_fp(read, **facade)
+            assert read.getvalue() == content
+    iso.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.iso"]
+
+
+def test_user_data_that_is_not_base64_is_refused() -> None:
+    with pytest.raises(OrderFailed, match="not base64"):
+        contents(GuestSpec(**{**{name: getattr(SPEC, name) for name in SPEC.__struct_fields__}, "user_data": "x"}))
