@@ -104,6 +104,9 @@ class RejectionFollower:
                 await self._follow()
             except (JetStreamError, nats.errors.Error, OSError, TimeoutError, DBAPIError) as error:
                 logger.debug("rejections are not followed for a moment: %r", error)
+            except IndexError as error:
+                # nats-py's fetch takes from its own list after a reconnect emptied it (seen with 2.16).
+                logger.debug("a fetch of rejections broke off: %r", error)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
