@@ -174,6 +174,7 @@ async def _start_api(
     from api.auth import Tokens, load_keys
     from api.bootstrap import IMAGE, bootstrap, uuid_id
     from api.services import Services
+    from api.v1.stream import end_streams
     from cli.tiny import tiny_source
 
     tokens = Tokens(load_keys(options.data), read, recheck=settings.token_recheck_seconds)
@@ -195,6 +196,7 @@ async def _start_api(
 
     async def shut_down() -> None:
         server.should_exit = True
+        end_streams()
         await asyncio.wait({serving}, timeout=REQUESTS_SECONDS + 2)
 
     stack.push_async_callback(shut_down)

@@ -46,6 +46,7 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= words.FILTERS
+_templates.tests["in_operation"] = lambda name: name.startswith("operation.")
 
 WAIT_SECONDS = 2.0
 Handler = Callable[[Request], Awaitable[Response]]

@@ -10,7 +10,6 @@ behind the scenes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,13 @@ PAUSE_SECONDS = 0.5
 RETRY_MILLISECONDS = 2000
 
 _encode = msgspec.json.Encoder().encode
-_open = 0
+_open: set[asyncio.Event] = set()
+
+
+def end_streams() -> None:
+    """End every open stream of this process cleanly: it shuts down, and they would keep it from it."""
+    for ending in _open:
+        ending.set()
 
 
 async def stream(request: Request) -> Response:
@@ -47,7 +52,7 @@ async def stream(request: Request) -> Response:
 
     Filters as in GET /v1/events; resumes after `Last-Event-ID`.
     """
-    if _open >= MAX_STREAMS:
+    if len(_open) >= MAX_STREAMS:
         raise Unavailable("Too many streams are open", hint="Close one, or try again in a moment.", reason="streams")
     at, who = services(request), caller(request)
     wanted = event_filter(request)
@@ -71,31 +76,29 @@ def _start(request: Request) -> int | None:
 
 
 async def _messages(at: Services, who: Caller, wanted: EventFilter, after: int) -> AsyncIterator[bytes]:
-    global _open  # noqa: PLW0603  # a count of open streams belongs to the process, as its limit does
-    _open += 1
+    ending = asyncio.Event()
+    _open.add(ending)
+    source = _commits(at, wanted, after)
+    end, step = asyncio.ensure_future(ending.wait()), asyncio.ensure_future(anext(source))
     try:
         yield f"retry: {RETRY_MILLISECONDS}\n: at {after}\n\n".encode()
-        source = _commits(at, wanted, after)
-        step = asyncio.ensure_future(anext(source))
-        try:
-            while True:
-                done, _ = await asyncio.wait((step,), timeout=HEARTBEAT_SECONDS)
-                if not await _still_welcome(at, who):
-                    return
-                if not done:
-                    yield b": alive\n\n"
-                    continue
-                recorded = step.result()
-                step = asyncio.ensure_future(anext(source))
-                if chunk := _chunk(recorded, who, wanted):
-                    yield chunk
-        finally:
-            step.cancel()
-            with contextlib.suppress(asyncio.CancelledError, LogUnavailable, FeedBroken, NoAnswer):
-                await step
-            await source.aclose()
+        while True:
+            done, _ = await asyncio.wait((end, step), timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if end in done or not await _still_welcome(at, who):
+                return
+            if not done:
+                yield b": alive\n\n"
+                continue
+            recorded = step.result()
+            step = asyncio.ensure_future(anext(source))
+            if chunk := _chunk(recorded, who, wanted):
+                yield chunk
     finally:
-        _open -= 1
+        _open.discard(ending)
+        end.cancel()
+        step.cancel()
+        await asyncio.gather(end, step, return_exceptions=True)
+        await source.aclose()
 
 
 async def _still_welcome(at: Services, who: Caller) -> bool:

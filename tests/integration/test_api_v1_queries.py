@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from api import identity, v1
+from api.v1 import stream
 from eventlog import archive
 from tests.plane import WAIT_SECONDS, Plane, running_plane
 
@@ -183,6 +184,29 @@ async def test_the_stream_shows_what_happens_and_resumes(plane: Plane, demo: htt
         [first] = await foreign
         assert json.loads(first["data"])["subject"] != server_id
         assert json.loads(first["data"])["data"] or own
+
+
+async def test_a_silent_stream_shows_that_it_lives_and_ends_when_told(
+    demo: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
+    seen: list[str] = []
+    async with (
+        asyncio.timeout(WAIT_SECONDS),
+        demo.stream("GET", "/v1/events/stream", params={"kind": "none"}) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            seen.append(line)
+            if seen.count(": alive") == 2:
+                stream.end_streams()
+    assert seen.count(": alive") >= 2
+    assert stream._open == set()
+
+
+async def test_streams_are_bounded(demo: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_STREAMS", 0)
+    answer = await demo.get("/v1/events/stream")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "streams")
 
 
 async def test_the_machine_is_published_from_the_rules(demo: httpx.AsyncClient) -> None:

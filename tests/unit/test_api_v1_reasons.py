@@ -1,0 +1,171 @@
+"""The sentences that explain a server's state, from actions and refusals alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from api.v1.reasons import evidence, reasons, why_refused
+from domain.errors import Conflict
+from domain.orders import Fault
+from domain.server import Operation, Server, ServerFault
+from projections.rows import ActionRow, RejectionRow, StepRow
+
+NOW = datetime(2026, 1, 31, 3, 12, tzinfo=UTC)
+
+
+def step(name: str, fault: Fault | None = None, **fields: Any) -> StepRow:
+    given: dict[str, Any] = {
+        "number": 1,
+        "undo": False,
+        "attempt": 1,
+        "event": None,
+        "start_time": NOW,
+        "finish_time": NOW,
+        "result": "Error" if fault else "Success",
+        "host": "host-1",
+        "message": None,
+        "progress": None,
+        "details": {},
+        "sub_steps": (),
+        "position": 1,
+        "position_last": 1,
+    }
+    return StepRow(step=name, fault=fault, **(given | fields))
+
+
+def action(command: str, *steps: StepRow, outcome: str = "succeeded", fault: Fault | None = None) -> ActionRow:
+    return ActionRow(
+        id=1024,
+        server_id="s",
+        action=command,
+        command=command,
+        request_id="req-1",
+        internal=False,
+        user_id="u",
+        user_name="demo",
+        project_id="p",
+        roles=("member",),
+        remote="",
+        start_time=NOW,
+        finish_time=NOW,
+        updated_at=NOW,
+        result="Success" if outcome == "succeeded" else "Error",
+        outcome=outcome,
+        host="host-1",
+        text=None,
+        fault=fault,
+        details={},
+        position_first=1,
+        position_last=2,
+        steps=steps,
+    )
+
+
+def server(**fields: Any) -> Server:
+    return Server(**({"id": "s", "vm_state": "active", "project_id": "p"} | fields))
+
+
+def operation(**fields: Any) -> Operation:
+    given = {"request_id": "req-1", "command": "stop", "started_at": NOW, "deadline": NOW + timedelta(minutes=5)}
+    return Operation(**(given | {"user_id": "u", "project_id": "p", "step": "power_off"} | fields))
+
+
+def rejection(**fields: Any) -> RejectionRow:
+    given: dict[str, Any] = {
+        "id": 1,
+        "at": NOW,
+        "kind": "server",
+        "aggregate_id": "s",
+        "command": "start",
+        "user_id": "u",
+        "user_name": "demo",
+        "project_id": "p",
+        "actor": {},
+        "request_id": "req-2",
+        "code": 409,
+        "reason": "vm_state",
+        "message": "Cannot 'start' instance s while it is in vm_state active",
+        "hint": "start is legal in vm_state stopped.",
+        "params": {},
+    }
+    return RejectionRow(**(given | fields))
+
+
+def test_a_server_without_trouble_is_well() -> None:
+    found = reasons(server(), [action("create")], [], ["stop"])
+    assert (found.kind, found.summary) == ("well", "Nothing is wrong: the server is ACTIVE.")
+
+
+def test_a_failure_names_action_step_host_and_cause() -> None:
+    fault = Fault("simulated_failure", "The disk is full")
+    failed = action("pause", step("pause", fault), outcome="failed", fault=fault)
+    state = server(vm_state="error", fault=ServerFault(500, "The disk is full", NOW, reason="simulated_failure"))
+    found = reasons(state, [failed], [], ["delete", "reboot-hard", "lock"])
+    assert found.kind == "failed"
+    assert found.summary == "Pause failed at step pause on host-1: The disk is full"
+    assert found.commands == ("reboot-hard", "delete")
+
+
+def test_no_valid_host_comes_with_its_evidence() -> None:
+    fault = Fault("no_valid_host", "No valid host was found.")
+    placement = {
+        "host": None,
+        "weights": {},
+        "dropped": [{"host": "host-1", "filter": "RAM", "need": "512 MB", "have": "96 MB free"}],
+    }
+    failed = action(
+        "create", step("schedule", fault, host=None, details={"placement": placement}), outcome="failed", fault=fault
+    )
+    state = server(vm_state="error", fault=ServerFault(500, fault.message, NOW, reason="no_valid_host"))
+    found = reasons(state, [failed], [], [])
+    assert found.evidence is not None
+    assert [row["have"] for row in found.evidence.rows] == ["96 MB free"]
+    assert found.evidence.summary == "Every host was dropped (RAM: 1)."
+    assert "smaller flavor" in found.advice[0]
+    assert evidence(action("stop")) is None
+
+
+def test_when_every_host_failed_the_advice_is_about_the_failure() -> None:
+    wrong = Fault("simulated_failure", "The disk is full")
+    fault = Fault("no_valid_host", "Exceeded maximum number of retries.")
+    failed = action("create", step("spawn", wrong), step("schedule", fault), outcome="failed", fault=fault)
+    state = server(vm_state="error", fault=ServerFault(500, fault.message, NOW, reason="no_valid_host"))
+    found = reasons(state, [failed], [], [])
+    assert found.summary.endswith("The disk is full")
+    assert "was tried" in found.advice[0]
+
+
+def test_what_is_in_progress_says_who_it_waits_for_and_until_when() -> None:
+    state = server(host="host-1", operation=operation(awaits="agent"), task_state="powering-off")
+    found = reasons(state, [], [], [])
+    assert found.kind == "in_progress"
+    assert "waiting for host host-1" in found.summary
+    assert "03:17:00" in found.advice[0]
+
+
+def test_a_failed_undo_goes_to_an_operator() -> None:
+    state = server(operation=operation(stuck=True, undoing=True, fault=Fault("x", "broken")))
+    found = reasons(state, [], [], ["delete"])
+    assert (found.kind, found.detail) == ("stuck", "broken")
+    assert "chronova stuck" in found.advice[0]
+
+
+def test_the_last_refusal_is_told_with_its_hint() -> None:
+    found = reasons(server(), [action("create")], [rejection()], ["stop"])
+    assert found.kind == "refused"
+    assert found.summary.startswith("Start was refused: Cannot 'start'")
+    assert found.advice == ("start is legal in vm_state stopped.",)
+
+
+def test_an_old_failure_is_no_reason_once_something_worked() -> None:
+    fault = Fault("x", "broken")
+    failed = action("pause", step("pause", fault), outcome="failed", fault=fault)
+    assert reasons(server(), [action("stop"), failed], [], []).kind == "well"
+
+
+def test_why_a_command_is_refused() -> None:
+    refused = why_refused("start", Conflict("no", hint="wait", reason="busy"), permitted=True)
+    assert refused == {"command": "start", "legal": False, "reason": "busy", "message": "no", "hint": "wait"}
+    assert why_refused("start", None, permitted=True)["legal"] is True
+    assert why_refused("evacuate", None, permitted=False)["message"] == "It needs admin."
