@@ -1,0 +1,72 @@
+"""What has to hold after any fault: everything once, everything ended, nothing left, all derived from the log."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from domain.resources import decode
+from domain.server import ServerEvent
+from tests.faults.client import Client
+from tests.faults.deployment import Deployment, outcome
+from tests.faults.watch import Watch
+
+ENDS = ("succeeded", "failed", "reverted", "cancelled")
+
+
+def assert_each_action_was_done_once(watch: Watch) -> None:
+    """Accepted once, ended once and well, each step begun and ended once; nothing goes on and no state says so."""
+    for server_id, server in watch.servers.items():
+        assert (server.operation, server.task_state) == (None, None), server.name
+        actions: dict[str, list[ServerEvent]] = {}
+        for event in watch.events(server_id):
+            if event.phase != "observed":
+                actions.setdefault(event.body.request_id, []).append(event)
+        for events in actions.values():
+            _assert_once(server.name, events)
+
+
+def _assert_once(name: str, events: list[ServerEvent]) -> None:
+    what = (name, events[0].type)
+    phases = Counter(event.phase for event in events)
+    assert phases["accepted"] == 1, (what, phases)
+    assert sum(phases[end] for end in ENDS) == phases["succeeded"] == 1, (what, phases)
+    begun = Counter((event.body.step, event.body.undo) for event in events if event.phase == "step_started")
+    ended = Counter((event.body.step, event.body.undo) for event in events if event.phase == "step_finished")
+    assert begun == ended, (what, begun, ended)
+    assert set(begun.values()) <= {1}, (what, begun)
+
+
+async def assert_nothing_is_left(admin: Client, watch: Watch, deployment: Deployment) -> None:
+    """Of servers that are deleted (all of them): ports, addresses, room on hosts, guests."""
+    assert {server.vm_state for server in watch.servers.values()} <= {"deleted"}
+    assert (await admin.get("/network/v2.0/ports"))["ports"] == []
+    taken = [decode("address", one.commit.state) async for one in watch.log.scan_last("address")]
+    assert [address for address in taken if address.port_id is not None] == []
+    for host in (await admin.get("/v1/hosts"))["hosts"]:
+        assert set(host["used"].values()) == {0}, host
+    assert guests(deployment.data) == {}
+
+
+def guests(data: Path) -> dict[str, Any]:
+    """What the simulated hypervisors have, from their files: {server id: guest}."""
+    found: dict[str, Any] = {}
+    for file in data.glob("agents/*/simulated.jsonl"):
+        here: dict[str, Any] = {}
+        for line in file.read_bytes().split(b"\n")[:-1]:
+            one = json.loads(line)
+            here[one["server_id"]] = one.get("guest")
+        for server_id, guest in here.items():
+            if guest is not None:
+                assert server_id not in found, f"server {server_id} is on two hosts"
+                found[server_id] = guest
+    return found
+
+
+def assert_log_and_read_models_hold(deployment: Deployment) -> None:
+    """The proofs that an operator has: `chronova replay --verify` and `chronova audit verify`."""
+    commands = [deployment.chronova("replay", "--verify"), deployment.chronova("audit", "verify")]
+    for code, output in [outcome(command) for command in commands]:
+        assert code == 0, output

@@ -1,0 +1,79 @@
+"""The log as the test sees it grow: every server's commits in memory, and waiting for what has to show in them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cli import keys
+from domain.server import Server, ServerEvent, decode_event, decode_server
+from eventlog.envelope import Recorded
+from eventlog.log import EventLog
+from tests.faults.deployment import Deployment
+
+SETTLE_SECONDS = 60.0
+
+
+class Watch:
+    """Made by `open`. Survives whatever happens to NATS, as any follower of the log does."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self.commits: dict[str, list[Recorded]] = {}
+        self.servers: dict[str, Server] = {}
+        self.on_sight: Callable[[Server], None] = lambda server: None
+        self._grown = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, deployment: Deployment) -> AsyncIterator[Watch]:
+        urls, password = deployment.note["nats"], keys.secret(deployment.data, "nats-control")
+        log = await EventLog.open(urls, user="control", password=password)
+        watch = cls(log)
+        follower = await log.follow(0, watch._take, kind="server")
+        try:
+            yield watch
+        finally:
+            await follower.stop()
+            with contextlib.suppress(OSError):  # nats-py flushes a connection that a killed server may have broken
+                await log.close()
+
+    async def _take(self, batch: list[Recorded]) -> None:
+        for one in batch:
+            server = decode_server(one.commit.state)
+            self.commits.setdefault(server.id, []).append(one)
+            self.servers[server.id] = server
+            self.on_sight(server)
+        self._grown.set()
+
+    def events(self, server_id: str) -> list[ServerEvent]:
+        return [decode_event(event.type, event.data) for one in self.commits[server_id] for event in one.commit.events]
+
+    async def until(self, holds: Callable[[], Any], what: str, seconds: float = SETTLE_SECONDS) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds():
+                    self._grown.clear()
+                    await self._grown.wait()
+        except TimeoutError as error:
+            raise AssertionError(f"not within {seconds} s: {what}; {self._busy()}") from error
+
+    def at_step(self, server_id: str, step: str) -> bool:
+        server = self.servers.get(server_id)
+        return server is not None and server.operation is not None and server.operation.step == step
+
+    async def settled(self, server_ids: Iterable[str]) -> None:
+        """Every one of these exists and nothing is going on with it."""
+        wanted = list(server_ids)
+        await self.until(lambda: all(self._idle(one) for one in wanted), "every action has ended")
+
+    def _idle(self, server_id: str) -> bool:
+        server = self.servers.get(server_id)
+        return server is not None and server.operation is None
+
+    def _busy(self) -> str:
+        busy = [one for one in self.servers.values() if one.operation is not None]
+        return "; ".join(f"{one.name} {one.task_state} {one.operation}" for one in busy) or "nothing goes on"
