@@ -8,7 +8,7 @@ NATS and the control plane being away. It raises what only a person can mend: a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ class AgentSettings:
     reconcile_seconds: float = RECONCILE_SECONDS
 
 
-async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
-    """Serve all hosts until `stop` is set."""
+async def serve(settings: AgentSettings, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve all hosts until `stop` is set. `ready` is called when all take orders."""
     link = Link(settings.nats)
     connecting = asyncio.ensure_future(link.open())
     stopping = asyncio.ensure_future(stop.wait())
@@ -65,6 +65,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event) -> None:
             agents.append(agent)
             await agent.start()
         log.info("serving", hosts=len(agents), first=settings.hosts[0], driver=settings.driver)
+        ready()
         rounds = [
             asyncio.create_task(_round(agents, HEARTBEAT_SECONDS, HostAgent.heartbeat)),
             asyncio.create_task(_round(agents, settings.reconcile_seconds, HostAgent.reconcile)),
