@@ -35,8 +35,9 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     ready_fd: int = -1  # readable when the child tells something
     life_fd: int = -1  # readable when the child ended
-    was_ready: bool = False
-    deaths: int = 0  # in a row, without having run for a while
+    was_ready: bool = False  # in any of its lives
+    is_ready: bool = False  # in this life
+    deaths: int = 0  # in a row, without having been ready or having run for a while
     restart_at: float = 0.0
     started: float = 0.0
 
@@ -63,13 +64,14 @@ class Child:
             )
         os.close(write_end)
         self.ready_fd = read_end
+        self.is_ready = False
         self.restart_at = 0.0
 
     def took_notice(self) -> str:
         """What the child just told on its pipe; empty when it closed it."""
         told = os.read(self.ready_fd, 4096).decode(errors="replace").strip()
         if told:
-            self.was_ready = True
+            self.was_ready = self.is_ready = True
         return told
 
     def ended(self) -> None:
@@ -80,7 +82,7 @@ class Child:
         os.close(self.life_fd)
         self.ready_fd = self.life_fd = -1
         now = time.monotonic()
-        self.deaths = 1 if now - self.started > STABLE_SECONDS else self.deaths + 1
+        self.deaths = 1 if self.is_ready or now - self.started > STABLE_SECONDS else self.deaths + 1
         pause = 0.0 if self.deaths == 1 else min(0.2 * 2 ** (self.deaths - 2), MAX_PAUSE_SECONDS)
         self.restart_at = now + pause
 
