@@ -3,7 +3,7 @@
 | module | idea |
 |---|---|
 | `driver` | the port: which order is carried out by which function, events, reconnecting |
-| `machine`, `daemon`, `connection` | what the machine can do; libvirtd of one host; calls, errors and events |
+| `machine`, `daemon`, `reaper`, `connection` | what the machine can do; libvirtd of one host; calls, errors, events |
 | `files`, `record`, `disks`, `config_drive`, `networks` | what a guest has on its host |
 | `domain_xml`, `guest` | the guest as libvirt sees it |
 | `build`, `power`, `rescue`, `resize`, `snapshot`, `volumes`, `interfaces`, `inside` | the orders |

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -123,6 +124,9 @@ class Daemons:
             raise OrderFailed("driver_unavailable", f"{name} is not installed. Run tools/install-packages.sh.")
         listens.unlink(missing_ok=True)
         command = [executable, "--config", str(base / "etc" / f"{name}.conf"), "--pid-file", str(self._pid_file(name))]
+        python = _python()
+        if python is not None:
+            command = [python, "-I", "-S", str(Path(__file__).with_name("reaper.py")), *command]
         environment = {"PATH": SEARCH_PATH, "HOME": str(Path.home()), "LANG": "C.UTF-8"}
         if self._private:
             pairs = [argument for pair in self._binds() for argument in pair]
@@ -218,6 +222,12 @@ def _known(database: str) -> bool:
 def _without_ownership(configuration: str) -> str:
     """Session mode runs guests as the user that it is; it may not be told which."""
     return "\n".join(line for line in configuration.splitlines() if not line.startswith(("user", "group")))
+
+
+def _python() -> str | None:
+    """An interpreter that this user may run; ours may lie in somebody's home."""
+    candidates = (sys.executable, program("python3"))
+    return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
 
 
 def _lives(pid: int) -> bool:
