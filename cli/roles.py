@@ -90,7 +90,7 @@ async def agent(options: RoleOptions) -> None:
         driver_options=options.tables.driver,
     )
     try:
-        await serve(settings, stop)
+        await serve(settings, stop, ready=lambda: tell("ready"))
     except (OrderFailed, JournalFailed, ValueError) as error:
         raise Stop(str(error)) from error
 
