@@ -78,4 +78,9 @@ MODULES = (
 
 def routes(services: Services) -> list[BaseRoute]:
     """Mounted at /compute."""
-    return [Mount("", app=ComputeApi(services, (route for module in MODULES for route in module.ROUTES)))]
+    return [Mount("", app=application(services))]
+
+
+def application(services: Services) -> ComputeApi:
+    """The same as an application of its own, which answers everything below /compute."""
+    return ComputeApi(services, (route for module in MODULES for route in module.ROUTES))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
+import random
 import secrets
+from pathlib import Path
 
 _GROUPS = ("23456789", "ABCDEFGHJKLMNPQRSTUVWXYZ", "abcdefghijkmnopqrstuvwxyz")
 LENGTH = 12
@@ -10,8 +13,18 @@ LENGTH = 12
 
 def generate(length: int = LENGTH) -> str:
     """A random password with at least one digit, one upper-case and one lower-case letter."""
-    picked = [secrets.choice(group) for group in _GROUPS]
+    return _made(secrets.SystemRandom(), length)
+
+
+def derived(data_dir: Path, text: str, length: int = LENGTH) -> str:
+    """The same password for the same text, which nobody without the keys of the data directory can make."""
+    key = (data_dir / "keys" / "tokens").read_bytes()
+    return _made(random.Random(hmac.digest(key, text.encode(), "sha256")), length)
+
+
+def _made(source: random.Random, length: int) -> str:
+    picked = [source.choice(group) for group in _GROUPS]
     alphabet = "".join(_GROUPS)
-    picked += [secrets.choice(alphabet) for _ in range(length - len(picked))]
-    secrets.SystemRandom().shuffle(picked)
+    picked += [source.choice(alphabet) for _ in range(length - len(picked))]
+    source.shuffle(picked)
     return "".join(picked)

@@ -12,17 +12,51 @@ from api.compute.policy import enforce
 from api.compute.schemas import server_groups as schemas
 from domain.errors import Forbidden, Invalid, NotFound
 from domain.resources import ServerGroup
+from domain.server import Server
 from projections.query import ServerQuery
 
 
 async def _members(call: Call, group: ServerGroup) -> list[str]:
-    """The servers of the group that are there now."""
-    if group.members:
-        rows = await call.services.read.servers(ServerQuery(ids=group.members))
-        alive = {server.id for server in rows}
-        return [member for member in group.members if member in alive]
-    rows = await call.services.read.servers(ServerQuery(project_id=group.project_id))
-    return [server.id for server in reversed(rows) if server.server_group == group.id]
+    """The servers of the group that are there now, in the order in which they joined."""
+    alive = {server.id for server in await _servers(call, group, deleted=False)}
+    return [member for member in group.members if member in alive]
+
+
+async def _servers(call: Call, group: ServerGroup, *, deleted: bool) -> list[Server]:
+    if not group.members:
+        return []
+    return await call.services.read.servers(ServerQuery(ids=group.members, deleted=deleted))
+
+
+async def find(call: Call, group_id: str) -> ServerGroup | None:
+    """A group that the caller may use."""
+    found = await call.services.read.resource("server_group", group_id)
+    if found is None or found.deleted or not (call.is_admin or found.project_id == call.project_id):
+        return None
+    return cast("ServerGroup", found)
+
+
+async def join(call: Call, group: ServerGroup, server_ids: list[str]) -> None:
+    """Make servers that are about to be created members, before their placing. `Forbidden` for a full group."""
+    most = (await quota.limits_of(call, group.project_id))["server_group_members"]
+    gone = {server.id for server in await _servers(call, group, deleted=True)}
+
+    def joined(state: ServerGroup) -> dict[str, Any]:
+        members = [member for member in state.members if member not in gone and member not in server_ids]
+        if most >= 0 and len(members) + len(server_ids) > most:
+            raise Forbidden("Quota exceeded, too many servers in group", reason="quota")
+        return {"members": [*members, *server_ids]}
+
+    await call.services.commands.update("server_group", group.id, {}, call.context, verb="join", check=joined)
+
+
+async def leave(call: Call, group: ServerGroup, server_ids: list[str]) -> None:
+    """Take back `join` for servers that were not created after all."""
+
+    def left(state: ServerGroup) -> dict[str, Any]:
+        return {"members": [member for member in state.members if member not in server_ids]}
+
+    await call.services.commands.update("server_group", group.id, {}, call.context, verb="leave", check=left)
 
 
 async def _view(call: Call, group: ServerGroup) -> dict[str, Any]:
@@ -51,12 +85,11 @@ async def index(call: Call) -> Reply:
 
 
 async def _find(call: Call, rule: str) -> ServerGroup:
-    group_id = call.params[0]
-    found = await call.services.read.resource("server_group", group_id)
-    if found is None or found.deleted or not (call.is_admin or found.project_id == call.project_id):
-        raise NotFound(f"Instance group {group_id} could not be found.")
-    enforce(call, rule, found.project_id)
-    return cast("ServerGroup", found)
+    group = await find(call, call.params[0])
+    if group is None:
+        raise NotFound(f"Instance group {call.params[0]} could not be found.")
+    enforce(call, rule, group.project_id)
+    return group
 
 
 async def show(call: Call) -> Reply:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from api.compute.call import Call, Reply, empty, reply
 from api.compute.carry_out import carry_out
 from api.compute.dispatch import Route
 from api.compute.lookups import server_of
 from api.compute.schemas import servers as schemas
-from domain.errors import Invalid, NotFound
+from domain.errors import Conflict, Invalid, NotFound, PreconditionFailed
+
+RETRIES = 8
 
 
 async def index(call: Call) -> Reply:
@@ -42,22 +47,40 @@ async def add(call: Call) -> Reply:
         raise Invalid(
             f"Tag '{tag}' is invalid. It must be a non empty string without characters '/' and ','."
         ) from error
-    server = await server_of(call, server_id, "os_compute_api:os-server-tags:update")
-    tags = list(server.tags)
-    known = tag in tags
-    await carry_out(call, "tags", server_id, {"tags": tags if known else [*tags, tag]})
-    if known:
+    before = await _change(call, "os_compute_api:os-server-tags:update", lambda tags: [*tags, tag])
+    if tag in before:
         return empty(204)
     return empty(201, location=f"{call.root}/v2.1{call.project_path}/servers/{server_id}/tags/{tag}")
 
 
 async def remove(call: Call) -> Reply:
     server_id, tag = call.params
-    server = await server_of(call, server_id, "os_compute_api:os-server-tags:delete")
-    if tag not in server.tags:
-        raise _missing(server_id, tag)
-    await carry_out(call, "tags", server_id, {"tags": [one for one in server.tags if one != tag]})
+
+    def without(tags: tuple[str, ...]) -> list[str]:
+        if tag not in tags:
+            raise _missing(server_id, tag)
+        return [one for one in tags if one != tag]
+
+    await _change(call, "os_compute_api:os-server-tags:delete", without)
     return empty(204)
+
+
+async def _change(call: Call, rule: str, choose: Callable[[tuple[str, ...]], list[str]]) -> tuple[str, ...]:
+    """Change the tags as they are now; again when somebody else was faster. Returns what they were before."""
+    server_id = call.params[0]
+    commands = call.services.commands
+    for _ in range(RETRIES):
+        await server_of(call, server_id, rule)
+        server = await commands.load_server(server_id)
+        if server is None:
+            break
+        context = replace(call.context, if_match=server.version)
+        try:
+            await commands.server("tags", server_id, {"tags": choose(server.tags)}, context)
+        except PreconditionFailed:
+            continue
+        return server.tags
+    raise Conflict(f"The tags of {server_id} are changing too fast", hint="Send the request again.")
 
 
 async def remove_all(call: Call) -> Reply:

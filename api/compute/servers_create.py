@@ -11,9 +11,9 @@ import secrets
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from api.compute import passwords, quota
+from api.compute import passwords, quota, server_groups
 from api.compute.actions_move import snapshot
 from api.compute.call import Call, Reply, flag, reply
 from api.compute.create_networks import networks_of, security_groups_of
@@ -26,7 +26,7 @@ from api.compute.schemas import servers as schemas
 from api.compute.servers_view import created, hrefs, view_of
 from commands.context import Answer
 from domain.decide_create import NewServer
-from domain.errors import Invalid, NotFound
+from domain.errors import Invalid, NotFound, Rejected
 from domain.resources import Flavor, ServerGroup
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -46,10 +46,12 @@ async def create(call: Call) -> Reply:
     wanted: dict[str, Any] = body["server"]
     hints: dict[str, Any] = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
     enforce(call, "os_compute_api:servers:create")
+    _must_be_served(wanted)
     low, high = _counts(wanted)
     target = await _target(call, wanted)
     flavor = await _flavor(call, wanted)
     source = await boot_source(call, wanted, flavor)
+    group = await _group(call, hints)
     fields: dict[str, Any] = {
         "project_id": call.project_id,
         "user_id": call.caller.actor.user_id,
@@ -66,7 +68,7 @@ async def create(call: Call) -> Reply:
         "availability_zone": target.zone,
         "forced_host": target.host,
         "scheduler_hints": hints,
-        "server_group": await _group(call, hints),
+        "server_group": group.id if group is not None else None,
         "access_ip_v4": wanted.get("accessIPv4"),
         "access_ip_v6": wanted.get("accessIPv6"),
         "disk_config": wanted.get("OS-DCF:diskConfig", "MANUAL"),
@@ -78,9 +80,9 @@ async def create(call: Call) -> Reply:
         fields["user_data"] = wanted["user_data"]
     count = await quota.fitting(call, snapshot(flavor), low, high)
     await quota.check_items(call, wanted)
-    password = wanted.get("adminPass") or passwords.generate()
-    servers = [_new(wanted, fields, index, count, password) for index in range(count)]
-    answers = await call.services.commands.create_servers(servers, call.context)
+    fields["admin_password"] = password = _password(call, wanted)
+    ids = _ids(call, count)
+    answers = await _created(call, [_new(wanted, fields, index, ids) for index in range(count)], group)
     return _answer(call, wanted, answers, fields["reservation_id"], password)
 
 
@@ -90,6 +92,14 @@ def _answer(call: Call, wanted: dict[str, Any], answers: list[Answer], reservati
     view = view_of(call)
     first = answers[0].server
     return reply({"server": created(view, first, password)}, 202, location=hrefs(view, "servers", first.id)[0])
+
+
+def _must_be_served(wanted: dict[str, Any]) -> None:
+    """Refuse what would otherwise be silently left out."""
+    if wanted.get("personality"):
+        raise Invalid("Files cannot be injected.", hint="Write them with user_data, which the config drive carries.")
+    if wanted.get("trusted_image_certificates"):
+        raise Invalid("Image signatures are not verified here, so no certificates can be trusted.")
 
 
 def _counts(wanted: dict[str, Any]) -> tuple[int, int]:
@@ -131,23 +141,49 @@ async def _flavor(call: Call, wanted: dict[str, Any]) -> Flavor:
     return flavor
 
 
-async def _group(call: Call, hints: dict[str, Any]) -> str | None:
-    group = hints.get("group")
-    group_id: str | None = group[0] if isinstance(group, list) else group
+async def _group(call: Call, hints: dict[str, Any]) -> ServerGroup | None:
+    named = hints.get("group")
+    group_id = named[0] if isinstance(named, list) else named
     if group_id is None:
         return None
-    found = await call.services.read.resource("server_group", group_id)
-    if (
-        not isinstance(found, ServerGroup)
-        or found.deleted
-        or not (call.is_admin or found.project_id == call.project_id)
-    ):
+    group = await server_groups.find(call, group_id)
+    if group is None:
         raise Invalid(f"Instance group {group_id} could not be found.")
-    return group_id
+    return group
 
 
-def _new(wanted: dict[str, Any], fields: dict[str, Any], index: int, count: int, password: str) -> NewServer:
-    server_id = str(uuid4())
+def _ids(call: Call, count: int) -> list[str]:
+    """New ids; with an idempotency key always the same for it, as `commands` makes them."""
+    key, actor = call.context.idempotency_key, call.caller.actor
+    if key is None:
+        return [str(uuid4()) for _ in range(count)]
+    return [str(uuid5(NAMESPACE_OID, f"{actor.project_id}:{actor.user_id}:{key}:{index}")) for index in range(count)]
+
+
+def _password(call: Call, wanted: dict[str, Any]) -> str:
+    """The one asked for, else a new one; repeating a request with its key has to make the same one again."""
+    if wanted.get("adminPass"):
+        return str(wanted["adminPass"])
+    if call.context.idempotency_key is None:
+        return passwords.generate()
+    return passwords.derived(call.services.settings.data_dir, _ids(call, 1)[0])
+
+
+async def _created(call: Call, servers: list[NewServer], group: ServerGroup | None) -> list[Answer]:
+    """Create them; as members of their group from before they are placed."""
+    if group is None:
+        return await call.services.commands.create_servers(servers, call.context)
+    ids = [server.id for server in servers]
+    await server_groups.join(call, group, ids)
+    try:
+        return await call.services.commands.create_servers(servers, call.context)
+    except Rejected:
+        await server_groups.leave(call, group, ids)
+        raise
+
+
+def _new(wanted: dict[str, Any], fields: dict[str, Any], index: int, ids: list[str]) -> NewServer:
+    server_id, count = ids[index], len(ids)
     name = wanted["name"] if count == 1 else f"{wanted['name']}-{index + 1}"
     hostname = wanted.get("hostname") or hostname_of(name, server_id)
     if wanted.get("hostname") and count > 1:
@@ -158,7 +194,6 @@ def _new(wanted: dict[str, Any], fields: dict[str, Any], index: int, count: int,
         hostname=hostname,
         instance_name=f"instance-{server_id.replace('-', '')[:12]}",
         launch_index=index,
-        admin_password=password,
         **fields,
     )
 

@@ -6,11 +6,11 @@ from typing import Any, cast
 from uuid import uuid4
 
 from api.compute.call import Call, Reply, empty, flag, reply
-from api.compute.carry_out import carry_out, must_be_possible
+from api.compute.carry_out import carry_out, must_be_legal, must_be_possible
 from api.compute.dispatch import Route
 from api.compute.lookups import integer, server_of
 from api.compute.schemas import attachments as schemas
-from domain.errors import Conflict, Invalid, NotFound, NotImplementedHere
+from domain.errors import Conflict, Invalid, NotFound, NotImplementedHere, Rejected
 from domain.resources import Volume
 from domain.server import Server, VolumeAttachment
 
@@ -60,11 +60,6 @@ async def create(call: Call) -> Reply:
     wanted: dict[str, Any] = body["volumeAttachment"]
     server = await server_of(call, server_id, "os_compute_api:os-volumes-attachments:create")
     volume = await _volume(call, wanted["volumeId"])
-    if volume.status != "available" and not (volume.multiattach and volume.status == "in-use"):
-        raise Invalid(
-            f"Invalid volume: status must be 'available'. Current status: '{volume.status}'",
-            hint="Detach it first or wait.",
-        )
     attachment = VolumeAttachment(
         id=str(uuid4()),
         volume_id=volume.id,
@@ -78,8 +73,32 @@ async def create(call: Call) -> Reply:
         "delete_on_termination": attachment.delete_on_termination,
         "tag": attachment.tag,
     }
-    await carry_out(call, "attach-volume", server_id, params)
+    must_be_legal(call, "attach-volume", server)
+    await _reserve(call, volume.id)
+    try:
+        await carry_out(call, "attach-volume", server_id, params)
+    except Rejected:
+        await _set_status(call, volume.id, volume.status)
+        raise
     return reply({"volumeAttachment": _view(call, server, attachment)})
+
+
+async def _reserve(call: Call, volume_id: str) -> None:
+    """Keep the volume for this server: of two who attach it at once, one is refused."""
+
+    def free(state: Any) -> dict[str, Any]:
+        if state.status != "available" and not (state.multiattach and state.status == "in-use"):
+            raise Invalid(
+                f"Invalid volume: status must be 'available'. Current status: '{state.status}'",
+                hint="Detach it from the other server, or wait.",
+            )
+        return {"status": "reserved" if state.status == "available" else state.status}
+
+    await call.services.commands.update("volume", volume_id, {}, call.context, verb="reserve", check=free)
+
+
+async def _set_status(call: Call, volume_id: str, status: str) -> None:
+    await call.services.commands.update("volume", volume_id, {"status": status}, call.context, verb="unreserve")
 
 
 def _spec(call: Call, volume: Volume, device: str | None) -> dict[str, Any]:
