@@ -16,7 +16,7 @@ from api.ui.buttons import params_of
 from api.ui.page import checked_form, page
 from api.ui.server import show
 from api.v1 import params as parameters
-from api.v1.resolve import resolved
+from api.v1.carry import carry_out
 from api.v1.scope import visible_server
 from domain.errors import Invalid, Rejected
 
@@ -33,7 +33,7 @@ async def give(request: Request) -> Response:
             raise Invalid(f"There is no command {command!r}", hint="Reload the page.")
         params = params_of(command, form)
         parameters.check(command, params)
-        await at.commands.server(command, server.id, await resolved(at, command, params, server, given), given)
+        await carry_out(at, command, params, server, given)
     except Rejected as refusal:
         return await show(request, server, refused=(command, refusal))
     return RedirectResponse(f"/ui/servers/{server.id}", status_code=303)

@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from api.http import Json, boolean, caller, context, json_object, services
 from api.v1 import params as parameters
+from api.v1.carry import carry_out
 from api.v1.create import created
 from api.v1.document import legal_now
-from api.v1.resolve import resolved
 from api.v1.scope import find_server
 from commands.context import Answer
 from domain.errors import Invalid, NotImplementedHere
@@ -45,7 +45,7 @@ async def give(request: Request) -> Response:
             "server_id is missing", code=422, reason="server_id", hint="Name the server that the command is for."
         )
     server = await find_server(request, server_id)
-    answer = await at.commands.server(command, server_id, await resolved(at, command, params, server, given), given)
+    answer = await carry_out(at, command, params, server, given)
     if not dry_run:
         return _accepted(answer)
     after = answer.server

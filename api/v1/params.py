@@ -16,6 +16,7 @@ Schema = dict[str, Any]
 
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
 _TEXT: Schema = {"type": ["string", "null"], "maxLength": 255}
+_UUID: Schema = {"type": "string", "pattern": "^[0-9a-fA-F-]{32,36}$"}
 _HOST: Schema = _NAME | {"description": "A host's name, as GET /v1/hosts lists it."}
 _FLAVOR: Schema = _NAME | {"description": "Id or name of a flavor."}
 _IMAGE: Schema = _NAME | {"description": "Id or name of an image."}
@@ -117,6 +118,19 @@ PARAMS: Final[dict[str, Schema]] = {
         },
         *("name", "backup_type", "rotation"),
     ),
+    "attach-volume": _params(
+        {"volume_id": _UUID, "device": _NAME, "delete_on_termination": {"type": "boolean"}}, "volume_id"
+    ),
+    "detach-volume": _params({"volume_id": _UUID}, "volume_id"),
+    "attach-interface": _params(
+        {
+            "network": _NAME | {"description": "Id or name of a network; a port is made there."},
+            "fixed_ip": {"type": "string", "minLength": 3, "maxLength": 45},
+            "port_id": _UUID | {"description": "Instead of a network: a port that is free."},
+        }
+    )
+    | {"oneOf": [{"required": ["network"]}, {"required": ["port_id"]}]},
+    "detach-interface": _params({"port_id": _UUID}, "port_id"),
     "add-security-group": _params({"group": _NAME}, "group"),
     "remove-security-group": _params({"group": _NAME}, "group"),
 }

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import NAMESPACE_OID, uuid4, uuid5
+from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
 from commands.context import CommandContext
 from domain.errors import Invalid
-from domain.resources import Flavor, Image, Keypair, Network, Resource
+from domain.resources import Flavor, Image, Keypair, Network, Port, Resource, SecurityGroup, Volume
 from domain.server import FlavorSnapshot, Server
 
 if TYPE_CHECKING:
@@ -46,6 +46,15 @@ class Lookup:
     async def network(self, text: str) -> Network:
         return self._chosen(Network, await self._named("network", text), text)
 
+    async def volume(self, id_: str) -> Volume:
+        return self._chosen(Volume, await self._named("volume", id_), id_)
+
+    async def port(self, id_: str) -> Port:
+        return self._chosen(Port, await self._named("port", id_), id_)
+
+    async def security_group(self, text: str) -> SecurityGroup:
+        return self._chosen(SecurityGroup, await self._named("security_group", text), text)
+
     async def public_key(self, name: str, user_id: str) -> str:
         found = await self.services.read.resource("keypair", str(uuid5(NAMESPACE_OID, f"keypair:{user_id}:{name}")))
         return self._chosen(Keypair, [found] if found else [], name).public_key
@@ -57,7 +66,9 @@ class Lookup:
     def _chosen(self, type_: type[R], found: list[Resource], text: str) -> R:
         """The one that is meant; refuses with 422 when there is none, or more than one."""
         seen = [one for one in found if isinstance(one, type_) and not one.deleted and self._sees(one)]
-        what = type_.__name__.lower()
+        if len(seen) > 1:
+            seen = [one for one in seen if one.project_id == self.context.actor.project_id] or seen
+        what = _WORDS.get(type_.__name__, type_.__name__.lower())
         if not seen:
             raise Invalid(
                 f"There is no {what} {text!r}", code=422, reason=what, hint=f"Name a {what} that you can list."
@@ -78,15 +89,15 @@ class Lookup:
         return isinstance(one, Keypair) and one.user_id == self.context.actor.user_id
 
 
+_WORDS = {"SecurityGroup": "security_group", "Keypair": "key_pair"}
+
 Resolver = Callable[[Lookup, dict[str, Any], Server], Awaitable[dict[str, Any]]]
 
 
-async def resolved(
-    services: Services, command: str, params: dict[str, Any], server: Server, context: CommandContext
-) -> dict[str, Any]:
+async def resolved(look: Lookup, command: str, params: dict[str, Any], server: Server) -> dict[str, Any]:
     """The parameters as `commands` takes them. Raises 422 for a name that stands for nothing."""
     resolver = RESOLVERS.get(command)
-    return params if resolver is None else await resolver(Lookup(services, context), params, server)
+    return params if resolver is None else await resolver(look, params, server)
 
 
 def snapshot(flavor: Flavor) -> FlavorSnapshot:
@@ -132,25 +143,13 @@ async def _rescue(look: Lookup, params: dict[str, Any], server: Server) -> dict[
     return params | {"image": _image_spec(await look.image(named))}
 
 
-async def _new_image(look: Lookup, params: dict[str, Any], server: Server) -> dict[str, Any]:
-    return {"metadata": {}, "properties": {}} | params | {"image_id": _image_id(look, server)}
-
-
-async def _shelve(look: Lookup, params: dict[str, Any], server: Server) -> dict[str, Any]:
-    return {"image_id": _image_id(look, server)}
-
-
-def _image_id(look: Lookup, server: Server) -> str:
-    """The id of the image that the command will make: the same again for the same Idempotency-Key."""
-    key = look.context.idempotency_key
-    return str(uuid4() if key is None else uuid5(NAMESPACE_OID, f"{server.id}:{look.context.actor.user_id}:{key}"))
+async def _group(look: Lookup, params: dict[str, Any], server: Server) -> dict[str, Any]:
+    return {"group": (await look.security_group(params["group"])).name}
 
 
 RESOLVERS: dict[str, Resolver] = {
     "resize": _resize,
     "rebuild": _rebuild,
     "rescue": _rescue,
-    "create-image": _new_image,
-    "create-backup": _new_image,
-    "shelve": _shelve,
+    "add-security-group": _group,
 }

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from api import identity, v1
+from commands.context import SERVICE, CommandContext
 from tests.plane import Plane, running_plane
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -154,6 +155,55 @@ async def test_resize_names_a_flavor_and_waits_for_confirmation(plane: Plane, de
     assert (await give(demo, "confirm-resize", server_id)).status_code == 202
     server = await plane.settled(server_id)
     assert (server.vm_state, server.flavor.name) == ("active", "m1.small")
+
+
+async def test_an_image_and_a_shelf_get_the_image_they_are_written_to(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "pictured")
+    headers = {"Idempotency-Key": str(uuid4())}
+    body = {"type": "create-image", "server_id": server_id, "params": {"name": "golden"}}
+    first = await demo.post("/v1/commands", json=body, headers=headers)
+    await plane.settled(server_id)
+    again = await demo.post("/v1/commands", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202), again.text
+    assert first.json()["position"] == again.json()["position"]
+    [image] = await plane.services.read.resources("image", name="golden")
+    assert getattr(image, "status", "") == "active"
+    assert (await give(demo, "shelve", server_id)).status_code == 202
+    assert (await plane.settled(server_id)).vm_state == "shelved_offloaded"
+    refused = await give(demo, "create-image", server_id, name="too-late")
+    assert refused.status_code == 409
+    assert await plane.services.read.resources("image", name="too-late") == []
+
+
+async def test_a_volume_is_attached_once_and_let_go(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id, other_id = await plane.create(demo, "with-disk"), await plane.create(demo, "without")
+    fields = {"name": "data", "size_gb": 1, "status": "available", "project_id": plane.ids["project demo"]}
+    volume = await plane.services.commands.create("volume", fields, CommandContext(SERVICE, f"req-{uuid4()}"))
+    headers = {"Idempotency-Key": str(uuid4())}
+    body = {"type": "attach-volume", "server_id": server_id, "params": {"volume_id": volume.id}}
+    first = await demo.post("/v1/commands", json=body, headers=headers)
+    assert first.status_code == 202, first.text
+    again = await demo.post("/v1/commands", json=body, headers=headers)
+    assert again.json()["position"] == first.json()["position"]
+    server = await plane.settled(server_id)
+    assert [one.volume_id for one in server.volumes] == [volume.id]
+    taken = await give(demo, "attach-volume", other_id, volume_id=volume.id)
+    assert (taken.status_code, taken.json()["reason"]) == (409, "volume")
+    assert (await give(demo, "detach-volume", server_id, volume_id=volume.id)).status_code == 202
+    assert (await plane.settled(server_id)).volumes == ()
+    gone = await give(demo, "detach-volume", server_id, volume_id=volume.id)
+    assert gone.status_code == 404
+
+
+async def test_an_interface_comes_and_goes(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "two-legs")
+    assert (await give(demo, "attach-interface", server_id, network="private")).status_code == 202
+    server = await plane.settled(server_id)
+    assert len(server.interfaces) == 2
+    port_id = server.interfaces[1].port_id
+    assert (await give(demo, "detach-interface", server_id, port_id=port_id)).status_code == 202
+    assert len((await plane.settled(server_id)).interfaces) == 1
+    assert (await give(demo, "attach-interface", server_id)).status_code == 422
 
 
 async def test_the_catalogue_lists_every_command_with_its_parameters(demo: httpx.AsyncClient) -> None:

@@ -1,0 +1,187 @@
+"""Giving a command together with what it needs beside the server: an image to write to, a volume kept for it.
+
+What is made or reserved beforehand is taken back when the command is refused. With an Idempotency-Key every id is
+derived from the key, so that a repeat names the same things and is answered as the first was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid4, uuid5
+
+from api.v1.resolve import Lookup, resolved
+from commands.context import Answer, CommandContext
+from domain.errors import Invalid, NotFound, Rejected
+from domain.server import Server, decode_server
+
+if TYPE_CHECKING:
+    from api.services import Services
+
+Carrier = Callable[[Lookup, str, dict[str, Any], Server], Awaitable[Answer]]
+
+
+async def carry_out(
+    services: Services, command: str, params: dict[str, Any], server: Server, context: CommandContext
+) -> Answer:
+    """Carry out a command whose parameters have been checked. Raises `Rejected`."""
+    look = Lookup(services, context)
+    carrier = CARRIERS.get(command)
+    if carrier is not None:
+        return await carrier(look, command, params, server)
+    return await services.commands.server(command, server.id, await resolved(look, command, params, server), context)
+
+
+def _new_id(look: Lookup, server: Server, what: str) -> str:
+    """A new id; the same again for the same caller and Idempotency-Key."""
+    key = look.context.idempotency_key
+    return str(
+        uuid4() if key is None else uuid5(NAMESPACE_OID, f"{what}:{server.id}:{look.context.actor.user_id}:{key}")
+    )
+
+
+async def _would_go(look: Lookup, command: str, params: dict[str, Any], server: Server) -> bool:
+    """Whether the command is legal now. If not, it is still given for real: that records why it was refused."""
+    try:
+        await look.services.commands.server(command, server.id, params, replace(look.context, dry_run=True))
+    except Rejected:
+        return False
+    return True
+
+
+async def _with_image(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
+    """The image is there, still empty, from the moment the command is accepted: the agent fills it."""
+    commands, context = look.services.commands, look.context
+    image_id = _new_id(look, server, "image")
+    if command == "shelve":
+        wanted: dict[str, Any] = {"image_id": image_id, "offload": commands.settings.shelved_offload}
+    else:
+        wanted = {"metadata": {}, "properties": {}} | params | {"image_id": image_id}
+    made = False
+    new = not context.dry_run and await commands.load("image", image_id) is None
+    if new and await _would_go(look, command, wanted, server):
+        await commands.create("image", _image_fields(server, command, wanted), context, id=image_id)
+        made = True
+    try:
+        return await commands.server(command, server.id, wanted, context)
+    except Rejected:
+        if made:
+            await commands.delete("image", image_id, context)
+        raise
+
+
+def _image_fields(server: Server, command: str, params: dict[str, Any]) -> dict[str, Any]:
+    properties = server.image_properties | {
+        "image_type": "backup" if command == "create-backup" else "snapshot",
+        "instance_uuid": server.id,
+        "user_id": server.user_id,
+        "base_image_ref": server.image_id or "",
+    }
+    if "backup_type" in params:
+        properties["backup_type"] = params["backup_type"]
+    return {
+        "name": params.get("name") or f"{server.name}-shelved",
+        "project_id": server.project_id,
+        "owner_user_id": server.user_id,
+        "visibility": "private",
+        "status": "queued",
+        "disk_format": "qcow2",
+        "container_format": "bare",
+        "min_disk": server.flavor.disk if server.flavor else 0,
+        "properties": properties | params.get("metadata", {}),
+    }
+
+
+async def _attach_volume(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
+    """The volume is reserved first: of two servers that want it at once, one is refused."""
+    commands, context = look.services.commands, look.context
+    earlier = await _earlier(look, server)
+    if earlier is not None:
+        return earlier
+    volume = await look.volume(params["volume_id"])
+    wanted = {
+        "volume": {
+            "id": volume.id,
+            "path": str(look.services.settings.volumes_dir / volume.id),
+            "disk_format": volume.disk_format,
+            "device": params.get("device") or _next_device(server),
+            "size_gb": volume.size_gb,
+        },
+        "attachment_id": _new_id(look, server, "attachment"),
+        "delete_on_termination": params.get("delete_on_termination", False),
+        "tag": None,
+    }
+    if not context.dry_run:
+        await commands.update("volume", volume.id, {}, context, verb="reserve", check=_free)
+    try:
+        return await commands.server(command, server.id, wanted, context)
+    except Rejected:
+        if not context.dry_run:
+            await commands.update("volume", volume.id, {"status": volume.status}, context, verb="unreserve")
+        raise
+
+
+def _free(volume: Any) -> dict[str, Any]:
+    if volume.status != "available":
+        hint = "Detach it from the other server, or wait."
+        raise Invalid(f"Volume {volume.id} is {volume.status}, not available", code=409, reason="volume", hint=hint)
+    return {"status": "reserved"}
+
+
+def _next_device(server: Server) -> str:
+    used = {volume.device for volume in server.volumes} | {server.root_device_name}
+    return next(f"/dev/vd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz" if f"/dev/vd{letter}" not in used)
+
+
+async def _earlier(look: Lookup, server: Server) -> Answer | None:
+    """The answer that this Idempotency-Key got before, from the commit that carries it."""
+    key = look.context.idempotency_key
+    if key is None:
+        return None
+    for one in reversed(await look.services.log.read("server", server.id)):
+        meta = one.commit.meta
+        if meta.idempotency_key == key and meta.actor.user_id == look.context.actor.user_id:
+            state = decode_server(one.commit.state)
+            return Answer(meta.request_id, server.id, one.commit.version, one.position, state)
+    return None
+
+
+async def _detach_volume(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
+    attached = next((one for one in server.volumes if one.volume_id == params["volume_id"]), None)
+    if attached is None:
+        raise NotFound(
+            f"Instance {server.id} is not attached to volume {params['volume_id']}",
+            hint=f"GET /v1/servers/{server.id} lists its volumes.",
+        )
+    volume = {
+        "id": attached.volume_id,
+        "path": attached.path,
+        "disk_format": attached.disk_format,
+        "device": attached.device,
+        "size_gb": attached.size_gb,
+    }
+    wanted = {"volume_id": attached.volume_id, "volume": volume}
+    return await look.services.commands.server(command, server.id, wanted, look.context)
+
+
+async def _attach_interface(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
+    if "port_id" in params:
+        port = await look.port(params["port_id"])
+        wanted: dict[str, Any] = {"port_id": port.id, "network_id": port.network_id, "create": False}
+    else:
+        network = await look.network(params["network"])
+        wanted = {"port_id": _new_id(look, server, "port"), "network_id": network.id, "create": True}
+        if "fixed_ip" in params:
+            wanted["fixed_ip"] = params["fixed_ip"]
+    return await look.services.commands.server(command, server.id, wanted, look.context)
+
+
+CARRIERS: dict[str, Carrier] = {
+    "create-image": _with_image,
+    "create-backup": _with_image,
+    "shelve": _with_image,
+    "attach-volume": _attach_volume,
+    "detach-volume": _detach_volume,
+    "attach-interface": _attach_interface,
+}
