@@ -15,9 +15,9 @@ position is its stream sequence. Guarantees:
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from uuid import uuid4
 
 import msgspec
 import nats.errors
@@ -147,7 +147,7 @@ class EventLog:
         if not events:
             raise ValueError("a commit needs at least one event")
         commit = Commit(
-            cid=cid or uuid4().hex,
+            cid=cid or os.urandom(16).hex(),
             kind=kind,
             id=id,
             version=(expected.commit.version if expected else 0) + len(events),

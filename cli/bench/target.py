@@ -69,7 +69,7 @@ class Target:
         ready, output = data / "ready.json", data / "up.out"
         command = [sys.executable, "-P", "-m", "cli.main", "up", "--data", str(data / "data")]
         command += ["--listen", "127.0.0.1:0", "--hosts", str(hosts), "--driver", driver, "--nats-sync", sync]
-        command += ["--ready-file", str(ready), "--log-level", "warning"]
+        command += ["--ready-file", str(ready)]
         # The user's own settings must not change what is measured, save where nats-server is.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CHRONOVA_")}
         began = perf_counter()

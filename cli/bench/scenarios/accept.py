@@ -26,7 +26,7 @@ CLIENTS = (1, 16, 64)
 async def measure(plan: Plan, board: Board) -> None:
     async with Target.start(sync=plan.sync, directory=plan.directory) as target, watching(target) as watcher:
         plan.say("creating servers")
-        ids = await fleet.create(target, watcher, plan.pick(640, 32))
+        ids = await fleet.create(target, watcher, plan.pick(640, 64))
         publisher = await Publisher.connect(target.nats_url, target.nats_user, target.nats_password)
         try:
             async with limit_stream(watcher.log):
