@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 READY_SECONDS = 60.0
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 def chronova(*words: object, data: Path | None = None) -> subprocess.CompletedProcess[str]:

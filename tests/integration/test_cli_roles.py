@@ -1,0 +1,60 @@
+"""The roles as processes of their own on one NATS, as on several machines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from eventlog.nats_server import EmbeddedNats
+from tests.running import Running, until
+
+pytestmark = pytest.mark.xdist_group("chronova up")
+
+
+def test_four_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with EmbeddedNats.start(tmp_path / "nats", sync_interval=None) as nats:
+        processes: list[subprocess.Popen[bytes]] = []
+
+        def start(role: str, *options: str) -> None:
+            command = [sys.executable, "-P", "-m", "cli.main", role, "--data", str(data), "--nats", nats.url, *options]
+            with (tmp_path / f"{role}.log").open("wb") as log:
+                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+
+        try:
+            start("projector")
+            until((data / "read-models.db").exists, "the read models are there")
+            start("conductor")
+            start("api", "--listen", address, "--driver", "simulated")
+            start("agent", "--host", "rack-7", "--driver", "simulated")
+            ready = tmp_path / "ready.json"
+            ready.write_text(
+                json.dumps({"base_url": f"http://{address}", "clouds_yaml": str(data / "clouds.yaml"), "pids": {}})
+            )
+            system = Running(processes[0], data, ready)
+            until(lambda: _answers(address), "the API answers")
+            with system.client("chronova-admin") as admin:
+                until(lambda: "rack-7" in admin.get("/v1/hosts").text, "the host has registered")
+            with system.client() as client:
+                system.create_server(client, "apart")
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            codes = [process.wait(40) for process in processes]
+        assert codes == [0, 0, 0, 0]
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
