@@ -1,4 +1,4 @@
-"""One system with real guests for all end-to-end tests of a server's life."""
+"""One system with real guests for all end-to-end tests of a server's life, and one with a browser for the viewer's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.life import World, living
+from tests.viewer import browser, open_page, site
+
+__all__ = ["browser", "open_page", "site", "world"]
 
 
 @pytest.fixture(scope="session")
