@@ -34,15 +34,9 @@ MODULES = [
     "virtio-rng",
     "button",
     "evdev",
-    "pvpanic-mmio",
-    "pvpanic-pci",
     "ata_piix",
     "sr_mod",
     "isofs",
-    "vfat",
-    "nls_cp437",
-    "nls_iso8859-1",
-    "nls_ascii",
 ]
 FOLDERS = [
     "bin",

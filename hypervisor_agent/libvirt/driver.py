@@ -265,7 +265,8 @@ class LibvirtDriver:
 
     def _on_event(self, server_id: str, event: int, detail: int) -> None:
         if not self._closing and server_id not in self._busy:
-            self._spawn(self._look(server_id, reason_of(event, detail)))
+            reason = reason_of(event, detail, self._expected.get(server_id))
+            self._spawn(self._look(server_id, reason))
 
     async def _look(self, server_id: str, reason: str) -> None:
         try:

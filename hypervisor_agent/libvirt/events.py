@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import libvirt
 
+from domain.orders import PowerStateName
+
 _REASONS: dict[tuple[int, int], str] = {
     (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED): "started outside chronova",
     (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED): "resumed outside chronova",
@@ -21,5 +23,7 @@ _REASONS: dict[tuple[int, int], str] = {
 }
 
 
-def reason_of(event: int, detail: int) -> str:
+def reason_of(event: int, detail: int, before: PowerStateName | None) -> str:
+    if event == libvirt.VIR_DOMAIN_EVENT_RESUMED and before != "paused":
+        event, detail = libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED  # its first half
     return _REASONS.get((event, detail), "changed outside chronova")
