@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from api.placement import documents, providers
+from api.placement.documents import routes as documents
+from api.placement.providers import routes as providers
 from api.services import Services
 
 
 def routes(services: Services) -> list[BaseRoute]:
-    return [*documents.routes(), *providers.routes()]
+    return [*documents(), *providers()]
