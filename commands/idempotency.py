@@ -14,12 +14,16 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
+import structlog
+from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from commands.context import CommandContext
 from commands.streams import IDEMPOTENCY
 from domain.errors import Invalid, KeyReused, Unavailable
 from eventlog.log import EventLog
+
+log_ = structlog.get_logger(__name__)
 
 MAX_KEY = 255
 _WRONG_SEQUENCE = 10071
@@ -67,7 +71,10 @@ class Idempotency:
                 answer = await work()
         else:
             answer = await work()
-        await self._publish(subject, msgspec.structs.replace(record, answer=answer), expected=None)
+        try:
+            await self._publish(subject, msgspec.structs.replace(record, answer=answer), expected=None)
+        except Unavailable:  # the command is done, which is what its caller has to hear; a repeat will find its commit
+            log_.warning("answer not kept under its idempotency key", request_id=record.request_id)
         return answer
 
     async def _publish(self, subject: str, record: _Record, *, expected: int | None) -> int | None:
@@ -78,7 +85,9 @@ class Idempotency:
         except APIError as error:
             if error.err_code == _WRONG_SEQUENCE:
                 return None
-            raise Unavailable("The idempotency key could not be kept", hint="Send the request again.") from error
+            raise _unavailable() from error
+        except (NatsError, TimeoutError, OSError) as error:
+            raise _unavailable() from error
         return ack.seq
 
     async def _read(self, subject: str) -> _Record:
@@ -86,4 +95,11 @@ class Idempotency:
             message = await self._log.js.get_last_msg(IDEMPOTENCY, subject)
         except NotFoundError as error:
             raise Unavailable("The idempotency key expired just now", hint="Send the request again.") from error
+        except (NatsError, TimeoutError, OSError) as error:
+            raise _unavailable() from error
         return msgspec.json.decode(message.data or b"", type=_Record)
+
+
+def _unavailable() -> Unavailable:
+    """Nothing was decided yet; a reservation that did get through is found by the next request with the key."""
+    return Unavailable("The idempotency key could not be kept", hint="Send the request again.")
