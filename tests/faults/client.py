@@ -46,7 +46,8 @@ class Client:
             answer = await self.http.request(method, path, json=body, headers=headers)
         except httpx.TransportError:
             return None
-        return None if answer.status_code in (500, 502, 503, 504) else answer
+        assert answer.status_code != 500, answer.text
+        return None if answer.status_code == 503 else answer
 
     async def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
         """A request, until it is answered. Raises Refused."""

@@ -11,10 +11,11 @@ from typing import Any
 from cli import keys
 from domain.server import Server, ServerEvent, decode_event, decode_server
 from eventlog.envelope import Recorded
-from eventlog.log import EventLog
+from eventlog.log import EventLog, LogUnavailable
 from tests.faults.deployment import Deployment
 
 SETTLE_SECONDS = 60.0
+PAUSE_SECONDS = 0.1
 
 
 class Watch:
@@ -24,6 +25,7 @@ class Watch:
         self.log = log
         self.commits: dict[str, list[Recorded]] = {}
         self.servers: dict[str, Server] = {}
+        self.position = 0
         self.on_sight: Callable[[Server], None] = lambda server: None
         self._grown = asyncio.Event()
 
@@ -46,6 +48,7 @@ class Watch:
             server = decode_server(one.commit.state)
             self.commits.setdefault(server.id, []).append(one)
             self.servers[server.id] = server
+            self.position = one.position
             self.on_sight(server)
         self._grown.set()
 
@@ -66,9 +69,19 @@ class Watch:
         return server is not None and server.operation is not None and server.operation.step == step
 
     async def settled(self, server_ids: Iterable[str]) -> None:
-        """Every one of these exists and nothing is going on with it."""
-        wanted = list(server_ids)
+        """Every one of these exists and, as far as the log is now, nothing is going on with it."""
+        wanted, now = list(server_ids), await self._head()
+        await self.until(lambda: self.position >= now, f"the log is read up to {now}")
         await self.until(lambda: all(self._idle(one) for one in wanted), "every action has ended")
+
+    async def _head(self) -> int:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while True:
+                try:
+                    newest = await self.log.newest("server")
+                    return newest.position if newest else 0
+                except LogUnavailable:
+                    await asyncio.sleep(PAUSE_SECONDS)
 
     def _idle(self, server_id: str) -> bool:
         server = self.servers.get(server_id)
