@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 from urllib.parse import urlencode
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import uuid4
 
 from api.compute.call import Call, Reply, empty, flag, reply
 from api.compute.dispatch import Route
-from api.compute.lookups import flavor_of, integer
+from api.compute.lookups import flavor_aggregate, flavor_of, integer
 from api.compute.policy import enforce, may
 from api.compute.schemas import flavors as schemas
 from api.compute.servers_view import links, view_of
@@ -35,10 +35,6 @@ _SORT_KEYS = {
     "created_at": "created_at",
     "updated_at": "updated_at",
 }
-
-
-def aggregate_id(flavor_id: str) -> str:
-    return str(uuid5(NAMESPACE_URL, f"chronova:flavor:{flavor_id}"))
 
 
 def brief(call: Call, flavor: Flavor) -> dict[str, Any]:
@@ -140,6 +136,8 @@ async def create(call: Call) -> Reply:
     if flavor_id == "auto":
         flavor_id = str(uuid4())
     public = flag(wanted.get("os-flavor-access:is_public", True))
+    if await call.services.read.resources("flavor", where={"flavor_id": flavor_id}):
+        raise Conflict(f"Flavor with ID {flavor_id} already exists.")
     if await call.services.read.resources("flavor", name=wanted["name"]):
         raise Conflict(f"Flavor with name {wanted['name']} already exists.")
     fields: dict[str, Any] = {
@@ -156,7 +154,7 @@ async def create(call: Call) -> Reply:
         "access": [] if public or not call.project_id else [call.project_id],
     }
     try:
-        flavor = await call.services.commands.create("flavor", fields, call.context, id=aggregate_id(flavor_id))
+        flavor = await call.services.commands.create("flavor", fields, call.context, id=flavor_aggregate(flavor_id))
     except Conflict as error:
         raise Conflict(f"Flavor with ID {flavor_id} already exists.") from error
     return reply({"flavor": detail(call, cast("Flavor", flavor))})

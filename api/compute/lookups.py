@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import cast
+from uuid import NAMESPACE_URL, uuid5
 
 from api.compute import faults
 from api.compute.call import Call
@@ -12,6 +13,8 @@ from api.compute.servers_view import View, view_of
 from domain.errors import Invalid, NotFound
 from domain.resources import Blob, Flavor, Host, Image, Resource
 from domain.server import Server
+
+FEW_HOSTS = 2  # so many are looked up one by one, more all at once
 
 
 async def server_of(call: Call, server_id: str, rule: str | None = None, *, deleted: bool = False) -> Server:
@@ -30,9 +33,10 @@ async def server_of(call: Call, server_id: str, rule: str | None = None, *, dele
 
 async def full_view(call: Call, servers: Iterable[Server]) -> View:
     """A view with everything that these servers need: host statuses and user data, for administrators only."""
+    servers = list(servers)
     if not call.is_admin:
         return view_of(call)
-    statuses = await host_statuses(call) if call.version >= 16 else {}
+    statuses = await _statuses(call, {server.host for server in servers if server.host}) if call.version >= 16 else {}
     texts: dict[str, str] = {}
     if call.version >= 3:
         for blob_id in {server.user_data_id for server in servers if server.user_data_id}:
@@ -42,24 +46,40 @@ async def full_view(call: Call, servers: Iterable[Server]) -> View:
     return view_of(call, statuses, texts)
 
 
-async def host_statuses(call: Call) -> dict[str, str]:
+async def _statuses(call: Call, names: set[str]) -> dict[str, str]:
     """Host name to UP, DOWN or MAINTENANCE, as servers show it."""
-    return {row.host.name: host_status(row.host) for row in await call.services.read.hosts()}
+    if len(names) > FEW_HOSTS:
+        hosts = [row.host for row in await call.services.read.hosts()]
+    else:
+        found = [await call.services.read.resource_by_name("host", name) for name in names]
+        hosts = [cast("Host", host) for host in found if host is not None]
+    return {host.name: _status(call, host) for host in hosts}
 
 
-def host_status(host: Host) -> str:
-    if host.forced_down or not host.up:
+def _status(call: Call, host: Host) -> str:
+    if host.forced_down or not call.services.commands.hosts.is_up(host.name):
         return "DOWN"
     return "MAINTENANCE" if host.disabled else "UP"
 
 
 async def flavor_of(call: Call, flavor_id: str, *, message: str | None = None) -> Flavor:
     """A flavor that the caller may use, by the id users know."""
-    for one in await call.services.read.resources("flavor", where={"flavor_id": str(flavor_id)}):
+    read = call.services.read
+    first = await read.resource("flavor", flavor_aggregate(flavor_id))
+    if first is None or first.deleted:
+        found = await read.resources("flavor", where={"flavor_id": flavor_id})
+    else:
+        found = [first]
+    for one in found:
         flavor = cast("Flavor", one)
         if flavor.is_public or call.is_admin or call.project_id in flavor.access:
             return flavor
     raise NotFound(message or f"Flavor {flavor_id} could not be found.")
+
+
+def flavor_aggregate(flavor_id: str) -> str:
+    """The id of the aggregate of a flavor that users know by `flavor_id`: two creates of one id cannot both succeed."""
+    return str(uuid5(NAMESPACE_URL, f"chronova:flavor:{flavor_id}"))
 
 
 async def image_of(call: Call, image_id: str) -> Image | None:
@@ -67,7 +87,11 @@ async def image_of(call: Call, image_id: str) -> Image | None:
     image = cast("Image | None", await call.services.read.resource("image", image_id))
     if image is None or image.deleted:
         return None
-    seen = image.visibility in {"public", "community", "shared"} or image.project_id == call.project_id
+    seen = (
+        image.visibility in {"public", "community"}
+        or image.project_id == call.project_id
+        or (image.visibility == "shared" and call.project_id in image.members)
+    )
     return image if seen or call.is_admin else None
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
+import msgspec
+
 from api.compute import passwords, quota, server_groups
 from api.compute.actions_move import snapshot
 from api.compute.call import Call, Reply, flag, reply
@@ -29,6 +31,8 @@ from domain.decide_create import NewServer
 from domain.errors import Invalid, NotFound, Rejected
 from domain.resources import Flavor, ServerGroup
 
+MOST_AT_ONCE = 1000  # servers of one request
+MOST_HINTS = 4096  # bytes: hints are kept with the server in every commit
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -45,6 +49,8 @@ async def create(call: Call) -> Reply:
     schemas.CREATE.check(call.version, body)
     wanted: dict[str, Any] = body["server"]
     hints: dict[str, Any] = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
+    if len(msgspec.json.encode(hints)) > MOST_HINTS:
+        raise Invalid(f"The scheduler hints are longer than {MOST_HINTS} bytes.")
     enforce(call, "os_compute_api:servers:create")
     _must_be_served(wanted)
     low, high = _counts(wanted)
@@ -107,6 +113,8 @@ def _counts(wanted: dict[str, Any]) -> tuple[int, int]:
     high = int(wanted.get("max_count", low))
     if low > high:
         raise Invalid("min_count must be <= max_count")
+    if high > MOST_AT_ONCE:
+        raise Invalid(f"max_count must be <= {MOST_AT_ONCE}", hint="Send several requests.")
     return low, high
 
 

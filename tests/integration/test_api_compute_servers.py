@@ -154,6 +154,18 @@ async def test_what_a_server_refers_to_has_to_be_there(demo: Api) -> None:
         assert message(answer).startswith(sentence), answer.text
 
 
+async def test_images_of_others_are_used_only_when_shared_with_the_caller(deployment: Deployment, demo: Api) -> None:
+    commands, other = deployment.system.commands, deployment.ids["project other"]
+    fields = {"name": "theirs", "project_id": other, "status": "active", "visibility": "shared", "disk_format": "qcow2"}
+    image = await commands.create("image", fields, context(ADMIN))
+    wanted = {"server": {"name": "x", "flavorRef": "1", "imageRef": image.id, "networks": "none"}}
+    refused = await demo.send("POST", "/servers", wanted)
+    assert message(refused) == f"Image {image.id} could not be found."
+    members = {"members": {deployment.ids["project demo"]: "accepted"}}
+    await commands.update("image", image.id, members, context(ADMIN))
+    assert (await demo.send("POST", "/servers", wanted)).status_code == 202
+
+
 async def test_user_data_key_and_port_reach_the_server(deployment: Deployment, demo: Api, admin: Api) -> None:
     made = await demo.send("POST", "/os-keypairs", {"keypair": {"name": "k", "type": "ssh", "public_key": _KEY}})
     assert made.status_code == 201, made.text
