@@ -9,7 +9,7 @@ import msgspec
 
 from domain.orders import GuestSpec
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt import config_drive, disks
+from hypervisor_agent.libvirt import config_drive
 from hypervisor_agent.libvirt.domain_xml import root_volume, with_devices
 from hypervisor_agent.libvirt.record import GuestRecord
 from hypervisor_agent.libvirt.work import Work
@@ -60,6 +60,7 @@ async def rebuild(work: Work) -> Details:
     if root_volume(record.spec) is None:
         with work.step("create root disk", 30):
             await _fresh_disk(work, record.spec)
+        await work.remove_unused_images()
     with work.step("write config drive", 60):
         await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
     with work.step("start guest", 70):
@@ -77,6 +78,7 @@ async def destroy(work: Work) -> Details:
         nics = work.known.spec.nics if work.known else work.order.spec.nics
         await work.services.connection.run(_remove_files, work)
         await work.services.connection.run(work.services.networks.remove_unused, nics)
+        await work.remove_unused_images()
     return {}
 
 
@@ -106,4 +108,4 @@ def _merged(spec: GuestSpec, known: GuestSpec | None) -> GuestSpec:
 async def _fresh_disk(work: Work, spec: GuestSpec) -> None:
     if spec.image is None:
         raise OrderFailed("no_image", "The server has neither an image nor a boot volume. Create it with one of them.")
-    await disks.create_overlay(work.files.disk, spec.image, spec.disk_gb)
+    await work.overlay(work.files.disk, spec.image, spec.disk_gb)

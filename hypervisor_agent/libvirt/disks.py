@@ -12,24 +12,18 @@ from typing import Any
 
 import msgspec
 
-from domain.orders import ImageSpec
 from hypervisor_agent.driver import OrderFailed
 
 GIB = 1 << 30
 STDERR_LIMIT = 2000
 
 
-async def create_overlay(disk: Path, image: ImageSpec, size_gb: int) -> None:
+async def create_overlay(disk: Path, source: Path, source_format: str, size_gb: int) -> None:
     """A disk that begins as the image and is as large as the flavor says (never smaller than the image)."""
-    source = existing(
-        image.path,
-        "image_missing",
-        f"Image {image.id} is not at {image.path} on this host. Upload it again, or use another image.",
-    )
-    known = await info(source, image.disk_format)
+    known = await info(source, source_format)
     size = max(size_gb * GIB, int(known["virtual-size"]))
     fresh = disk.with_name(f"{disk.name}.new")
-    await qemu_img("create", "-q", "-f", "qcow2", "-b", source, "-F", image.disk_format, fresh, size)
+    await qemu_img("create", "-q", "-f", "qcow2", "-b", source, "-F", source_format, fresh, size)
     fresh.replace(disk)
 
 

@@ -57,6 +57,10 @@ class HostFiles:
         return self.data / "guests"
 
     @property
+    def images(self) -> Path:
+        return self.data / "images"
+
+    @property
     def daemon(self) -> Path:
         """State, configuration, caches and logs of this host's libvirtd."""
         return self.data / "libvirt"

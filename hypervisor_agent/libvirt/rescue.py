@@ -11,7 +11,7 @@ import msgspec
 
 from domain.orders import ImageSpec
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt import config_drive, disks
+from hypervisor_agent.libvirt import config_drive
 from hypervisor_agent.libvirt.domain_xml import image_of
 from hypervisor_agent.libvirt.power import grace_seconds
 from hypervisor_agent.libvirt.record import Rescue
@@ -30,11 +30,12 @@ async def rescue(work: Work) -> Details:
     if source is None:
         raise OrderFailed("no_image", "The server has no image to be rescued with. Name a rescue image.")
     with work.step("create rescue disk", 40):
-        await disks.create_overlay(work.files.rescue_disk, source, 1)
+        async with work.services.images_lock:
+            await work.overlay(work.files.rescue_disk, source, 1)
+            work.remember(record)
         password = work.order.params.get("admin_password") or record.spec.admin_password
         spec = msgspec.structs.replace(record.spec, admin_password=password)
         await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
-    work.remember(record)
     with work.step("start guest", 60):
         await work.define()
         await work.start()
@@ -52,4 +53,5 @@ async def unrescue(work: Work) -> Details:
         await work.define()
         await work.start()
     work.files.rescue_disk.unlink(missing_ok=True)
+    await work.remove_unused_images()
     return {}

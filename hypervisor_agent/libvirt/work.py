@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import libvirt
 
-from domain.orders import Order, PowerStateName, SubStep
+from domain.orders import ImageSpec, Order, PowerStateName, SubStep
 from hypervisor_agent.driver import OrderFailed, Progress
+from hypervisor_agent.libvirt import disks, images
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.connection import Connection
 from hypervisor_agent.libvirt.domain_xml import METADATA_PREFIX, NAMESPACE, HostTraits, domain_xml, metadata_xml
@@ -32,6 +35,7 @@ class Services:
     networks: Networks
     traits: HostTraits
     guest_type: type[Guest] = Guest
+    images_lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # from keeping an image to remembering its guest
 
 
 class Work:
@@ -75,6 +79,15 @@ class Work:
         self.files.folder.mkdir(parents=True, exist_ok=True)
         records.save(self.files.record, record)
         self.known = record
+
+    async def overlay(self, disk: Path, image: ImageSpec, size_gb: int) -> None:
+        """A fresh disk built on the image, which this host keeps from now on."""
+        source = await self.services.connection.run(images.keep, self.services.files, image)
+        await disks.create_overlay(disk, source, image.disk_format, size_gb)
+
+    async def remove_unused_images(self) -> None:
+        async with self.services.images_lock:
+            await self.services.connection.run(images.remove_unused, self.services.files)
 
     async def define(self) -> None:
         """Let libvirt's definition be what the record says. A guest that runs has it from its next start."""

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from domain.orders import Order, OrderKind
-from hypervisor_agent.driver import Done
+from domain.orders import ImageSpec, Order, OrderKind
+from hypervisor_agent.driver import Done, OrderFailed
 from hypervisor_agent.guest.build import tiny_image
 from hypervisor_agent.libvirt.driver import LibvirtDriver
 from hypervisor_agent.libvirt.machine import missing_programs
@@ -146,6 +146,24 @@ async def test_rebuild_and_snapshot(lab: Lab, monkeypatch: pytest.MonkeyPatch, t
     assert [path.name for path in tmp_path.iterdir()] == ["image.qcow2"]
 
 
+async def test_a_guest_outlives_its_image_in_the_store(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "image.qcow2"
+    path.write_bytes(Path(lab.server.image.path).read_bytes() if lab.server.image else b"")
+    lab.server = msgspec.structs.replace(lab.server, image=ImageSpec("short-lived", str(path)))
+    await lab.do("rebuild")
+    path.unlink()
+    assert (await lab.do("reboot_hard")).power_state == "running"
+    assert (await lab.do("rebuild")).power_state == "running"
+    kept = lab.driver._files.images
+    assert [image.name for image in kept.iterdir()] == ["short-lived"]
+    lab.server = msgspec.structs.replace(lab.server, image=ImageSpec("gone", str(path)))
+    with pytest.raises(OrderFailed) as failed:
+        await lab.do("rebuild")
+    assert failed.value.fault.code == "image_missing"
+    lab.server = msgspec.structs.replace(lab.server, image=ImageSpec("short-lived", str(path)))
+    assert (await lab.do("rebuild")).power_state == "running"
+
+
 async def test_devices_of_a_guest_that_is_off(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     await lab.do("power_off", grace_seconds=0)
     volumes = []
@@ -170,3 +188,4 @@ async def test_destroy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await cut_everywhere(lab, monkeypatch, "destroy")).power_state == "nostate"
     assert await lab.driver.guests() == []
     assert list(lab.driver._files.guests.iterdir()) == []
+    assert list(lab.driver._files.images.iterdir()) == []
