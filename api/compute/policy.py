@@ -158,7 +158,6 @@ RULES: dict[str, str] = {
                 "os-instance-actions:events:details",
                 "os-instance-usage-audit-log:list",
                 "os-instance-usage-audit-log:show",
-                "os-lock-server:unlock:unlock_override",
                 "os-migrate-server:migrate:host",
                 "os-migrate-server:migrate_live:host",
                 "os-migrations:index:all_projects",

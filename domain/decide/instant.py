@@ -6,7 +6,7 @@ from typing import Any
 
 from domain.decide.context import Context, Decision
 from domain.decide.running import cancel_open, public
-from domain.errors import Invalid, NotFound
+from domain.errors import Forbidden, Invalid, NotFound
 from domain.machine import MACHINE
 from domain.server import Server, ServerEvent, ServerFault
 
@@ -32,6 +32,11 @@ def _lock(server: Server, params: dict[str, Any], context: Context) -> list[Serv
 
 
 def _unlock(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    if server.locked_by == "admin" and not context.is_admin:
+        raise Forbidden(
+            "Policy doesn't allow os_compute_api:os-lock-server:unlock:unlock_override to be performed.",
+            hint="An administrator locked this server; ask one to unlock it.",
+        )
     return _at_once(server, "unlock", context, {"locked_by": None, "locked_reason": None})
 
 

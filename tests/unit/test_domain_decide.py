@@ -11,7 +11,7 @@ import pytest
 from domain import decide, decide_create
 from domain.decide import Context, StepOutcome
 from domain.decide_create import NewServer
-from domain.errors import Conflict, NotFound, Rejected
+from domain.errors import Conflict, Forbidden, NotFound, Rejected
 from domain.machine import BEFORE_CREATE, MACHINE
 from domain.orders import Fault
 from domain.server import (
@@ -330,6 +330,13 @@ def test_a_locked_server_refuses_its_owner_but_not_an_admin() -> None:
     with pytest.raises(Rejected, match="is locked"):
         decide.accept(locked, "stop", {}, context())
     assert decide.accept(locked, "stop", {}, context(is_admin=True))
+
+
+def test_what_an_admin_locked_its_owner_cannot_unlock() -> None:
+    locked = server(locked_by="admin")
+    with pytest.raises(Forbidden, match="unlock_override"):
+        decide.accept(locked, "unlock", {}, context())
+    assert decide.accept(locked, "unlock", {}, context(is_admin=True))
 
 
 def test_delete_with_the_host_down_does_not_wait_for_it() -> None:
