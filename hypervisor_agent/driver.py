@@ -137,11 +137,11 @@ def make_driver(name: str, host: str, data_dir: Path, options: Mapping[str, Any]
 
 
 def best_driver() -> DriverName:
-    """libvirt where QEMU and libvirtd are installed, else libvirt's test driver, else the simulated one."""
+    """libvirt where QEMU and a libvirtd of our own can run, else libvirt's test driver, else the simulated one."""
     try:
         import libvirt  # noqa: F401 - only whether it is there
     except ImportError:
         return "simulated"
-    from hypervisor_agent.libvirt.machine import missing_programs
+    from hypervisor_agent.libvirt.machine import can_run_libvirtd
 
-    return "libvirt-test" if missing_programs() else "libvirt"
+    return "libvirt" if can_run_libvirtd() else "libvirt-test"

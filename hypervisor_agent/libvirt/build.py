@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from typing import Any
 
@@ -87,6 +88,10 @@ def _remove_files(work: Work) -> None:
         shutil.rmtree(work.files.folder)
     for left in (work.files.serial_socket, work.files.screen_socket, work.files.agent_socket):
         left.unlink(missing_ok=True)
+    name = glob.escape(work.known.spec.instance_name if work.known else work.order.spec.instance_name)
+    for folder in work.services.files.guest_logs:
+        for log in folder.glob(f"{name}.log*"):
+            log.unlink(missing_ok=True)
 
 
 def adopt_spec(work: Work) -> GuestSpec:

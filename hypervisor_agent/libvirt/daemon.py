@@ -23,7 +23,13 @@ from urllib.parse import quote
 
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt.files import SOCKETS, HostFiles
-from hypervisor_agent.libvirt.machine import SEARCH_PATH, can_make_namespaces, program
+from hypervisor_agent.libvirt.machine import (
+    SEARCH_PATH,
+    can_make_namespaces,
+    can_run_libvirtd,
+    missing_programs,
+    program,
+)
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -77,6 +83,14 @@ class Daemons:
     def ensure(self) -> None:
         """Start what does not answer. Raises `OrderFailed` when a daemon does not come up."""
         self._reap()
+        missing = missing_programs()
+        if missing:
+            hint = "Run tools/install-packages.sh, or use --driver libvirt-test."
+            raise OrderFailed("driver_unavailable", f"Not installed: {', '.join(missing)}. {hint}")
+        if not can_run_libvirtd():
+            message = "Root may not make mount namespaces here, so there can be no libvirtd per host."
+            hint = "Run as an ordinary user, give CAP_SYS_ADMIN, or set the driver's option uri to a running libvirtd."
+            raise OrderFailed("driver_unavailable", f"{message} {hint}")
         self._prepare()
         for name, listens in (("virtlogd", "virtlogd-sock"), ("libvirtd", "libvirt-sock")):
             if not _answers(self._sockets / listens):
@@ -120,8 +134,7 @@ class Daemons:
     def _start(self, name: str, listens: Path) -> None:
         base = self._files.daemon
         executable = program(name)
-        if executable is None:
-            raise OrderFailed("driver_unavailable", f"{name} is not installed. Run tools/install-packages.sh.")
+        assert executable is not None, name
         listens.unlink(missing_ok=True)
         command = [executable, "--config", str(base / "etc" / f"{name}.conf"), "--pid-file", str(self._pid_file(name))]
         python = _python()

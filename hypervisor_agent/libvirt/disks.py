@@ -16,6 +16,7 @@ from hypervisor_agent.driver import OrderFailed
 
 GIB = 1 << 30
 STDERR_LIMIT = 2000
+RELEASE_POLL_SECONDS = 0.1
 
 
 async def create_overlay(disk: Path, source: Path, source_format: str, size_gb: int) -> None:
@@ -56,6 +57,19 @@ async def copy(disk: Path, target: Path) -> None:
     fresh = target.with_name(f"{target.name}.new")
     await asyncio.to_thread(shutil.copyfile, disk, fresh)
     fresh.replace(target)
+
+
+async def released(disk: Path, seconds: float) -> None:
+    """Wait until no other process has the disk open for writing. Raises `OrderFailed` when one still has after that."""
+    async with asyncio.timeout(seconds) as limit:
+        while True:
+            try:
+                await qemu_img("info", "--output=json", disk)
+                return
+            except OrderFailed as error:
+                if "lock" not in error.fault.message or limit.expired():
+                    raise
+            await asyncio.sleep(RELEASE_POLL_SECONDS)
 
 
 def existing(path: str, code: str, message: str) -> Path:

@@ -66,6 +66,11 @@ class HostFiles:
         return self.data / "libvirt"
 
     @property
+    def guest_logs(self) -> tuple[Path, Path]:
+        """Where libvirt writes QEMU's own messages, as system and as session daemon."""
+        return self.daemon / "log" / "qemu", self.daemon / "cache" / "libvirt" / "qemu" / "log"
+
+    @property
     def run(self) -> Path:
         digest = hashlib.sha256(str(self.data.absolute()).encode()).hexdigest()[:10]
         if os.geteuid() == 0:

@@ -48,6 +48,14 @@ def can_make_namespaces() -> bool:
     return os.geteuid() == 0 and has_capability(CAP_SYS_ADMIN) and program("unshare") is not None
 
 
+def can_run_libvirtd() -> bool:
+    """A private libvirtd needs a mount namespace for root; everybody else gets a session daemon.
+
+    Root without that right (in a container, mostly) has neither: libvirtd always is the system's for root.
+    """
+    return not missing_programs() and (os.geteuid() != 0 or can_make_namespaces())
+
+
 @cache
 def kvm_works() -> bool:
     """Whether KVM executes guest code at hardware speed. Asks once per boot of the machine."""

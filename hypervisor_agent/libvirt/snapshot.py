@@ -21,6 +21,7 @@ from hypervisor_agent.libvirt.work import Work
 Details = dict[str, Any]
 ROOT = "vda"
 COPY_SECONDS = 3600.0
+CLOSE_SECONDS = 60.0
 
 
 async def snapshot(work: Work) -> Details:
@@ -63,6 +64,8 @@ async def _copy_live(work: Work, device: str, target: Path) -> bool:
         fresh.unlink(missing_ok=True)
         message = "Copying the disk did not finish. Is the image store full? Take the snapshot again."
         raise OrderFailed("snapshot_failed", message, str(stats), changed=False)
+    # The job's end is told before QEMU has closed the file: until then the last of it may not be written.
+    await disks.released(fresh, CLOSE_SECONDS)
     fresh.replace(target)
     return quiesced
 

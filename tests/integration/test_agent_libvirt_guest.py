@@ -16,14 +16,14 @@ from hypervisor_agent.driver import OrderFailed, Unsupported
 from hypervisor_agent.guest.build import tiny_image
 from hypervisor_agent.libvirt import disks
 from hypervisor_agent.libvirt.driver import LibvirtDriver
-from hypervisor_agent.libvirt.machine import can_make_bridges, missing_programs
+from hypervisor_agent.libvirt.machine import can_make_bridges, can_run_libvirtd, missing_programs
 from hypervisor_agent.libvirt.networks import bridge_name
 from tests.agent_lab import Lab, spec
 
 pytestmark = [
     pytest.mark.guest,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(bool(missing_programs()), reason=f"not installed: {', '.join(missing_programs())}"),
+    pytest.mark.skipif(not can_run_libvirtd(), reason=f"no libvirtd can run here; not installed: {missing_programs()}"),
     pytest.mark.xdist_group("guest"),
 ]
 USER_DATA = "#!/bin/sh\necho user data ran as $(id -un)\n"

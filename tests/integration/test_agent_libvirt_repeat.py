@@ -19,14 +19,14 @@ from domain.orders import ImageSpec, Order, OrderKind
 from hypervisor_agent.driver import Done, OrderFailed
 from hypervisor_agent.guest.build import tiny_image
 from hypervisor_agent.libvirt.driver import LibvirtDriver
-from hypervisor_agent.libvirt.machine import missing_programs
+from hypervisor_agent.libvirt.machine import can_run_libvirtd, missing_programs
 from hypervisor_agent.libvirt.work import Work
 from tests.agent_lab import Lab, spec
 
 pytestmark = [
     pytest.mark.guest,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(bool(missing_programs()), reason=f"not installed: {', '.join(missing_programs())}"),
+    pytest.mark.skipif(not can_run_libvirtd(), reason=f"no libvirtd can run here; not installed: {missing_programs()}"),
     pytest.mark.xdist_group("guest"),
 ]
 MOST_CUTS = 12
@@ -189,3 +189,4 @@ async def test_destroy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await lab.driver.guests() == []
     assert list(lab.driver._files.guests.iterdir()) == []
     assert list(lab.driver._files.images.iterdir()) == []
+    assert list(lab.driver._files.daemon.rglob(f"{lab.server.instance_name}*")) == []

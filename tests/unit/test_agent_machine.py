@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor_agent.driver import best_driver, make_driver
-from hypervisor_agent.libvirt.machine import EMULATOR, missing_programs, probe, program
+from hypervisor_agent.libvirt.machine import EMULATOR, can_run_libvirtd, probe, program
 
 
 @pytest.mark.skipif(program(EMULATOR) is None, reason=f"{EMULATOR} is not installed")
@@ -17,7 +17,7 @@ def test_the_probe_tells_a_processor_that_counts_from_one_that_does_not() -> Non
 
 
 def test_auto_takes_the_best_there_is(tmp_path: Path) -> None:
-    expected = "libvirt-test" if missing_programs() else "libvirt"
+    expected = "libvirt" if can_run_libvirtd() else "libvirt-test"
     assert best_driver() == expected
     assert make_driver("auto", "host-1", tmp_path).name == expected
 
