@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,15 @@ async def copy(disk: Path, target: Path) -> None:
 
 async def released(disk: Path, seconds: float) -> None:
     """Wait until no other process has the disk open for writing. Raises `OrderFailed` when one still has after that."""
-    async with asyncio.timeout(seconds) as limit:
-        while True:
-            try:
-                await qemu_img("info", "--output=json", disk)
-                return
-            except OrderFailed as error:
-                if "lock" not in error.fault.message or limit.expired():
-                    raise
-            await asyncio.sleep(RELEASE_POLL_SECONDS)
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            await qemu_img("info", "--output=json", disk)
+            return
+        except OrderFailed as error:
+            if "lock" not in error.fault.message or time.monotonic() > limit:
+                raise
+        await asyncio.sleep(RELEASE_POLL_SECONDS)
 
 
 def existing(path: str, code: str, message: str) -> Path:
