@@ -103,13 +103,16 @@ class SimulatedDriver:
         return {
             "state": guest.power_state,
             "driver": self.name,
+            "hypervisor": "simulated",
+            "hypervisor_os": "none",
             "config_drive": guest.config_drive,
             "num_cpus": guest.hardware.vcpus,
             "num_nics": len(guest.nics),
             "num_disks": 1 + len(guest.volumes),
-            "memory_mb": guest.hardware.memory_mb,
-            "nics": [{"mac_address": nic.mac} for nic in guest.nics.values()],
-            "boots": guest.boots,
+            "cpu_details": [{"id": number, "time": 0, "utilisation": 0} for number in range(guest.hardware.vcpus)],
+            "memory_details": {"maximum": guest.hardware.memory_mb, "used": guest.hardware.memory_mb},
+            "nic_details": [{"mac_address": nic.mac} for nic in guest.nics.values()],
+            "disk_details": [{} for _ in range(1 + len(guest.volumes))],
         }
 
     async def console_address(self, server_id: str, kind: ConsoleKind) -> ConsoleAddress:

@@ -48,7 +48,6 @@ def diagnostics(domain: Any, *, config_drive: bool) -> dict[str, Any]:
         "driver": "libvirt",
         "hypervisor": definition.get("type"),
         "hypervisor_os": "linux",
-        "uptime": None,
         "config_drive": config_drive,
         "num_cpus": vcpus,
         "cpu_details": _cpus(domain, vcpus, cpu_ns) if active else [],
