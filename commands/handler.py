@@ -6,6 +6,7 @@ gets the refusal that a late caller would have got. An answer waits (bounded) un
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +37,8 @@ from eventlog.log import EventLog, LogUnavailable
 Check = Callable[[Any], dict[str, Any] | None]
 Decide = Callable[[Server], list[ServerEvent]]
 SECRETS = ("password", "admin_password")
+BUSY = "busy"  # refused by work that no task_state shows, such as letting go of a volume: worth waiting for a little
+BUSY_POLL_SECONDS = 0.1
 
 
 class IllegalEvent(RuntimeError):
@@ -85,7 +88,9 @@ class Commands:
             raise Invalid(f"There is no such action: {command}", hint="GET /v1/commands lists all.", reason="command")
         sealed = self._seal(params)
         loaded = await self._last("server", server_id)
-        for _ in range(self.settings.conflict_retries):
+        patience = asyncio.get_running_loop().time() + self.settings.busy_wait
+        attempts = 0
+        while attempts < self.settings.conflict_retries:
             now = datetime.now(UTC)
             try:
                 server = self._visible_server(loaded, server_id, context)
@@ -98,9 +103,14 @@ class Commands:
                     )
                 events = decide.accept(server, command, sealed, self._decision(context, server, now))
             except Rejected as rejected:
+                if rejected.reason == BUSY and not context.dry_run and asyncio.get_running_loop().time() < patience:
+                    await asyncio.sleep(BUSY_POLL_SECONDS)
+                    loaded = await self._last("server", server_id)
+                    continue
                 if not context.dry_run:
                     await record(self.log.nc, "server", server_id, command, params, context, rejected, now)
                 raise
+            attempts += 1
             assert loaded is not None
             if not events or context.dry_run:
                 after = _fold(server, events, now)

@@ -7,8 +7,9 @@ from typing import Any
 
 from api.compute.call import Call
 from commands.context import Answer
+from commands.handler import BUSY
 from domain.decide import INSTANT, Context, refuse
-from domain.errors import NotImplementedHere
+from domain.errors import Conflict, NotImplementedHere
 from domain.server import Server
 from domain.workflows import WORKFLOWS
 
@@ -22,7 +23,11 @@ def must_be_legal(call: Call, command: str, server: Server) -> None:
     """Raise the machine's refusal, if it has one, before anything that the machine does not know of is checked."""
     actor = call.caller.actor
     now = datetime.now(UTC)
-    refuse(server, command, Context(now, call.request_id, actor.user_id, actor.project_id, call.is_admin))
+    try:
+        refuse(server, command, Context(now, call.request_id, actor.user_id, actor.project_id, call.is_admin))
+    except Conflict as conflict:
+        if conflict.reason != BUSY:  # for that the command side waits a little
+            raise
 
 
 def must_be_possible(command: str) -> None:
