@@ -130,7 +130,7 @@ async def _start_parts(
     log = await open_log(options, stop)
     stack.push_async_callback(log.close)
     if "projector" in parts:
-        projector = await Projector.start(log, options.database)
+        projector = await Projector.start(log, options.database, announce=not parts >= {"api", "conductor"})
         stack.push_async_callback(projector.stop)
         failures.append(projector.failed)
     if not parts & {"conductor", "api"}:

@@ -136,7 +136,7 @@ class Conductor:
             self._spawn(partial(publish, server, recorded.position))
         elif operation.awaits == "conductor" and self._running.get(server.id, -1) < server.version:
             self._running[server.id] = server.version
-            self._spawn(partial(self._step, server, recorded.position))
+            self._spawn(partial(self._step, server, recorded))
 
     def _idle(self, server: Server) -> None:
         self._running.pop(server.id, None)
@@ -164,7 +164,7 @@ class Conductor:
         except Exception:
             log_.exception("conductor work failed")
 
-    async def _step(self, server: Server, position: int) -> None:
+    async def _step(self, server: Server, recorded: Recorded) -> None:
         operation = server.operation
         assert operation is not None
         step = UNDO[operation.step] if operation.undoing else WORKFLOWS[operation.command].step(operation.step)
@@ -172,18 +172,18 @@ class Conductor:
         while True:
             try:
                 outcome = await self.steps.run(step.control, server)
-                await self._advance(server, outcome, position)
+                await self._advance(server, outcome, recorded)
                 return
             except Unavailable:
                 if datetime.now(UTC) > operation.deadline:
                     return
                 await asyncio.sleep(RETRY_STEP_SECONDS)
 
-    async def _advance(self, server: Server, outcome: decide.StepOutcome, position: int) -> None:
+    async def _advance(self, server: Server, outcome: decide.StepOutcome, recorded: Recorded) -> None:
         def choose(now: Server) -> list[ServerEvent]:
             return decide.advance(now, outcome, datetime.now(UTC)) if _same_step(now, server) else []
 
-        await self.commands.internal(server.id, choose, causation_id=str(position))
+        await self.commands.internal(server.id, choose, causation_id=str(recorded.position), known=recorded)
 
     async def _stop_running(self, server: Server) -> None:
         """A guest that runs though its server is stopped is shut down, as Nova's power sync does."""

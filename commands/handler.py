@@ -188,13 +188,16 @@ class Commands:
         loaded = await self._last("server", server_id)
         return None if loaded is None else decode_server(loaded.commit.state)
 
-    async def internal(self, server_id: str, choose: Decide, *, causation_id: str) -> Server | None:
+    async def internal(
+        self, server_id: str, choose: Decide, *, causation_id: str, known: Recorded | None = None
+    ) -> Server | None:
         """Append what the control plane decides by itself on a server (a step ended, a deadline passed, a guest seen).
 
         `choose` is called on the newest state, again after a lost race. Returns the state after it, None when
-        the server does not exist; no events leave it as it is.
+        the server does not exist; no events leave it as it is. `known` is a commit that the caller has at hand and
+        takes for the newest: it saves the look, and when it is not the newest the append refuses it.
         """
-        loaded = await self._last("server", server_id)
+        loaded = known or await self._last("server", server_id)
         for _ in range(self.settings.conflict_retries):
             if loaded is None:
                 return None

@@ -43,8 +43,9 @@ LONGEST_PAUSE_SECONDS = 2.0
 class Projector:
     """A running projector. Made by `start`."""
 
-    def __init__(self, log: EventLog, url: str) -> None:
+    def __init__(self, log: EventLog, url: str, announce: bool) -> None:
         self._log = log
+        self._announce = announce
         self._url = url
         self._engine = connect(url)
         self._writer = Writer(self._engine)
@@ -58,10 +59,15 @@ class Projector:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def start(cls, log: EventLog, url: str, *, progress: Callable[[int, int], None] | None = None) -> Projector:
-        """Follow `log` into the read model at `url`, building it first if it is not one of this log and version."""
+    async def start(
+        cls, log: EventLog, url: str, *, progress: Callable[[int, int], None] | None = None, announce: bool = True
+    ) -> Projector:
+        """Follow `log` into the read model at `url`, building it first if it is not one of this log and version.
+
+        `announce` false saves a message per batch where no other process reads this read model.
+        """
         await _make_fit(log, url, progress)
-        projector = cls(log, url)
+        projector = cls(log, url, announce)
         projector._horizon.local = True
         projector._horizon.restart(await projector._run_in_thread(projector._writer.load))
         projector._task = asyncio.create_task(projector._run(), name="projector")
@@ -109,6 +115,8 @@ class Projector:
     async def _handle(self, batch: list[Recorded]) -> None:
         position = await self._run_in_thread(lambda: self._writer.apply(batch))
         self._horizon.advance(position)
+        if not self._announce:
+            return
         with contextlib.suppress(nats.errors.Error, OSError):
             # Lost news is no harm: who waits for it elsewhere looks for itself.
             await self._log.nc.publish(SUBJECT, news(self._name, position))

@@ -13,6 +13,8 @@ from cli.bench.machine import Conditions
 
 FIRST = ("p50_ms", "p95_ms", "p99_ms", "per_s", "done_per_s", "of_limit", "cpu_ms")
 
+UNITS = (("_per_s", "/s"), ("_ms", " ms"), ("_mib", " MiB"), ("_kib", " KiB"), ("_percent", " %"), ("_s", " s"))
+
 
 class Report(msgspec.Struct, frozen=True):
     conditions: Conditions
@@ -48,7 +50,7 @@ def _columns(lines: list[Line]) -> list[str]:
 
 
 def _heading(name: str) -> str:
-    for suffix, unit in (("_per_s", "/s"), ("_ms", " ms"), ("_mib", " MiB"), ("_percent", " %"), ("_s", " s")):
+    for suffix, unit in UNITS:
         if name.endswith(suffix) and name != "per_s":
             return name.removesuffix(suffix).replace("_", " ") + unit
     return {"per_s": "/s"}.get(name, name.replace("_", " "))

@@ -49,7 +49,7 @@ async def _one_run(
     size = len(newest.raw) if newest else TYPICAL_BYTES
     count = plan.pick({1: 1000, 16: 4000, 64: 8000}, {1: 50, 16: 160, 64: 320})[clients]
     limit = await publish(publisher, size, count, clients)
-    board.add(NAME, f"limit: raw publish of {size} B, {names}", limit)
+    board.add(NAME, f"limit: raw publish, {names}", limit | {"message_kib": size / 1024})
     spent = await locks(target, ids, clients, count)
     board.add(NAME, f"lock/unlock, {names}", spent.figures() | {"of_limit": spent.figures()["per_s"] / limit["per_s"]})
     chosen = ids[: plan.pick({1: 160, 16: 640, 64: 640}, {1: 4, 16: 32, 64: 32})[clients]]
