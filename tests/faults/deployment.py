@@ -76,14 +76,14 @@ class Deployment:
         """kill -9, now; the pid that was. The supervisor starts it again by itself, all but the supervisor itself."""
         pid = self.pid(role)
         os.kill(pid, signal.SIGKILL)
-        if role == "supervisor" and self._process is not None:
-            self._process.wait(STOP_SECONDS)
-            self._ready.unlink(missing_ok=True)
         return pid
 
     async def back(self, role: str, killed: int) -> None:
         """Wait until another process does what the killed one did; a killed supervisor is started by hand."""
         if role == "supervisor":
+            assert self._process is not None
+            self._process.wait(STOP_SECONDS)
+            self._ready.unlink()
             await asyncio.to_thread(self.start)
             return
         async with asyncio.timeout(START_SECONDS):

@@ -53,7 +53,7 @@ async def assert_nothing_is_left(admin: Client, watch: Watch, deployment: Deploy
 def guests(data: Path) -> dict[str, Any]:
     """What the simulated hypervisors have, from their files: {server id: guest}."""
     found: dict[str, Any] = {}
-    for file in data.glob("agents/*/simulated.jsonl"):
+    for file in data.glob("*/*/simulated.jsonl"):
         here: dict[str, Any] = {}
         for line in file.read_bytes().split(b"\n")[:-1]:
             one = json.loads(line)

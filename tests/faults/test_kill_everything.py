@@ -33,7 +33,7 @@ async def test_killed_during_every_step_of_the_conductor(deployment: Deployment,
 
 async def test_killed_during_many_lives(deployment: Deployment) -> None:
     async with scene(deployment) as here:
-        await scenarios.kill_during_many_lives(here, ROLE)
+        await scenarios.kill_during_many_lives(here, ROLE, lives=5, kills=1)
 
 
 async def test_afterwards_all_holds_and_nothing_is_left(deployment: Deployment) -> None:
