@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from eventlog.nats_server import EmbeddedNats, NatsServerFailed, NatsServerMissi
 
 BACKLOG = 1024
 LEFTOVER_SECONDS = 20.0
+MIN_FREE_BYTES = 32 << 20
 CONTROL_USER = "control"
 AGENTS_USER = "agents"
 
@@ -53,6 +55,7 @@ class UpOptions:
 def up(options: UpOptions) -> None:
     """Run until SIGTERM or SIGINT. Raises Stop."""
     begun = time.monotonic()
+    _must_have_room(options.data)
     lock = rundir.DataLock.take(options.data)
     try:
         _end_leftovers(options.data)
@@ -233,6 +236,17 @@ def _children(
         for role, hosts in groups.items()
     ]
     return [control, *agents]
+
+
+def _must_have_room(data: Path) -> None:
+    """A full disk is told here: nats-server and SQLite would only be slow to start, or fail in words of their own."""
+    place = next((one for one in (data, *data.absolute().parents) if one.is_dir()), Path("/"))
+    free = shutil.disk_usage(place).free
+    if free < MIN_FREE_BYTES:
+        raise Stop(
+            f"the disk of {data} has {free >> 20} MB free and chronova needs {MIN_FREE_BYTES >> 20}: "
+            "make room, or choose another directory with --data"
+        )
 
 
 def _end_leftovers(data: Path) -> None:
