@@ -190,6 +190,8 @@ def checked(answer: Answer, expect: int) -> Answer:
 
 
 def _spawn(command: list[str], environment: dict[str, str], output: Path) -> subprocess.Popen[bytes]:
+    # Whatever ends the benchmark ends what it measures.
+    command = ["setpriv", "--pdeathsig", "TERM", "--", *command]
     with output.open("wb") as out:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
 
