@@ -1,4 +1,4 @@
-"""A system with real guests for the end-to-end tests: driven through the OpenStack SDK and client, looked at from inside.
+"""A system with real guests for end-to-end tests: driven through the OpenStack SDK and client, looked at from inside.
 
 `World` is a running `chronova up`; `Guest` is one server of it: what the API says, what its console said, and what a
 shell inside it answers through the guest agent. Every wait has a limit and says what it waited for.
