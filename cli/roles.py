@@ -162,6 +162,7 @@ async def _start_parts(
         conductor = Conductor(log, commands, read, settings, watch)
         await conductor.start()
         stack.push_async_callback(conductor.stop)
+        failures.append(conductor.failed)
         failures.append(asyncio.create_task(_checkpoints(log, options.data), name="checkpoints"))
         stack.push_async_callback(_cancel, failures[-1])
     if "api" in parts:

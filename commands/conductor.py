@@ -22,7 +22,7 @@ import structlog
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.deadlines import Deadlines
-from commands.handler import Commands
+from commands.handler import Commands, IllegalEvent
 from commands.hosts import HostWatch
 from commands.lookup import Lookup
 from commands.orders import OrderBook
@@ -31,7 +31,7 @@ from commands.settings import CommandSettings
 from commands.steps import Steps
 from commands.streams import ensure_host_consumer, ensure_streams
 from domain import decide, resources
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected
 from domain.orders import HostInventory
 from domain.resources import Host, ServerGroup
 from domain.server import Server, ServerEvent, decode_server
@@ -60,7 +60,7 @@ class Conductor:
         self.commands = commands
         self.settings = settings
         self.capacity = Capacity(watch)
-        self.orders = OrderBook(log, read, settings)
+        self.orders = OrderBook(log, settings)
         self.steps = Steps(commands, read, self.capacity, settings)
         self.reports = ReportReader(log, commands, self.orders, self._inventory)
         self._watch = watch
@@ -70,6 +70,8 @@ class Conductor:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_STEPS)
         self._follower: Follower | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._registering = asyncio.Lock()
         self._up: dict[str, bool] = {}
         self._out: dict[str, tuple[Server, int]] = {}  # servers whose order is out, with its position
 
@@ -90,9 +92,17 @@ class Conductor:
         self._follower = await self.log.follow(position, self._handle)
         await self.reports.start()
         self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")
+        self.failed = asyncio.ensure_future(self._first_failure(self._follower.failed, self._watcher))
+
+    async def _first_failure(self, *parts: asyncio.Future[Any]) -> None:
+        """Ends only when a part of the conductor can not go on; the process is then started anew."""
+        ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        for part in ended:
+            part.result()
 
     async def stop(self) -> None:
         """Stop between steps: what is not appended yet will be done again by the next conductor."""
+        self.failed.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
@@ -174,9 +184,12 @@ class Conductor:
                 outcome = await self.steps.run(step.control, server)
                 await self._advance(server, outcome, recorded)
                 return
-            except Unavailable:
+            except IllegalEvent:
+                raise
+            except Exception as error:
                 if datetime.now(UTC) > operation.deadline:
-                    return
+                    raise
+                log_.warning("step postponed", server_id=server.id, step=operation.step, error=repr(error))
                 await asyncio.sleep(RETRY_STEP_SECONDS)
 
     async def _advance(self, server: Server, outcome: decide.StepOutcome, recorded: Recorded) -> None:
@@ -237,11 +250,15 @@ class Conductor:
             "up": True,
             "down_since": None,
         }
+        async with self._registering:  # numbers are given one at a time
+            await self._register(inventory, fields)
+
+    async def _register(self, inventory: HostInventory, fields: dict[str, Any]) -> None:
         id_ = host_id(inventory.host)
         context = CommandContext(SERVICE, f"req-{uuid5(NAMESPACE_OID, f'inventory/{inventory.host}')}")
         known = await self.commands.load("host", id_)
         if known is None:
-            number = len(self.capacity.hosts) + 1
+            number = max((host.number for host in self.capacity.hosts.values()), default=0) + 1
             state = await self.commands.create(
                 "host", {"name": inventory.host, "number": number, **fields}, context, id=id_, verb="register"
             )

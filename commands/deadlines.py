@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+import structlog
 
 MAX_SLEEP = 60.0
+AGAIN_SECONDS = 1.0
+
+log_ = structlog.get_logger(__name__)
 
 
 class Deadlines:
@@ -40,6 +45,14 @@ class Deadlines:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    async def _call(self, key: str) -> None:
+        """The boundary of what a deadline does: a failure never ends the others; this one comes again."""
+        try:
+            await self._due(key)
+        except Exception as error:
+            log_.warning("deadline postponed", key=key, error=repr(error))
+            self.set(key, datetime.now(UTC) + timedelta(seconds=AGAIN_SECONDS))
+
     async def _run(self) -> None:
         while True:
             self._changed.clear()
@@ -55,7 +68,7 @@ class Deadlines:
                     break
                 heapq.heappop(self._heap)
                 del self._times[key]
-                await self._due(key)
+                await self._call(key)
             try:
                 async with asyncio.timeout(min(max(wait, 0.0), MAX_SLEEP)):
                     await self._changed.wait()

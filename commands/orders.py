@@ -7,6 +7,10 @@ restart every order that is still out is simply published again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import cast
 
@@ -15,27 +19,26 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
-from commands.lookup import Lookup
 from commands.settings import CommandSettings
 from commands.streams import ORDERS
 from domain.order_of import Lookups, order_of
 from domain.orders import ImageSpec, Order
 from domain.resources import Blob, Image, decode
 from domain.server import Server
-from eventlog.log import EventLog, LogUnavailable
+from eventlog.log import EventLog
 
 log_ = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Order).decode
-RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
+SEND_SECONDS = 60.0
 
 
 class OrderBook:
     """Builds and publishes orders. One per conductor."""
 
-    def __init__(self, log: EventLog, read: Lookup, settings: CommandSettings) -> None:
+    def __init__(self, log: EventLog, settings: CommandSettings) -> None:
         self._log = log
-        self._read = read
         self._settings = settings
 
     def image_path(self, image_id: str) -> Path:
@@ -45,10 +48,16 @@ class OrderBook:
         return order_of(server, position, await self._lookups(server))
 
     async def publish(self, server: Server, position: int) -> None:
-        """Put the order that this state calls for on its stream; retried for a while when NATS is away."""
-        order = await self.order(server, position)
-        if order is not None:
-            await self.send(order)
+        """Put the order that this state calls for on its stream; tried until its deadline when something is away."""
+        operation = server.operation
+        assert operation is not None
+
+        async def attempt() -> None:
+            order = await self.order(server, position)
+            if order is not None:
+                await self._put(order)
+
+        await self._until(operation.deadline, attempt, server.id)
 
     async def publish_if_missing(self, server: Server, position: int) -> None:
         """As `publish`, unless the stream has it: what a starting conductor does for every order that is out."""
@@ -61,14 +70,24 @@ class OrderBook:
         await self.publish(server, position)
 
     async def send(self, order: Order) -> None:
-        for pause in (*RETRY_SECONDS, None):
+        """Put an order that no operation waits for on its stream."""
+        until = datetime.now(UTC) + timedelta(seconds=SEND_SECONDS)
+        await self._until(until, partial(self._put, order), order.server_id)
+
+    async def _put(self, order: Order) -> None:
+        await self._log.js.publish(f"orders.{order.host}.{order.server_id}", _encode(order), timeout=5)
+
+    async def _until(self, deadline: datetime, attempt: Callable[[], Awaitable[None]], server_id: str) -> None:
+        """The boundary for whatever an order needs (NATS, the read model): try again until the deadline."""
+        for pause in chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1])):
             try:
-                await self._log.js.publish(f"orders.{order.host}.{order.server_id}", _encode(order), timeout=5)
+                await attempt()
                 return
-            except (NatsError, JetStreamError) as error:
-                if pause is None:
-                    log_.error("order not published", server_id=order.server_id, kind=order.kind, error=repr(error))
+            except Exception as error:
+                if datetime.now(UTC) > deadline:
+                    log_.error("order not published", server_id=server_id, error=repr(error))
                     return
+                log_.warning("order not published yet", server_id=server_id, error=repr(error))
                 await asyncio.sleep(pause)
 
     async def _lookups(self, server: Server) -> Lookups:
@@ -102,13 +121,12 @@ class OrderBook:
         )
 
     async def _image(self, image_id: str | None) -> Image | None:
-        return cast(Image | None, await self._read.resource("image", image_id)) if image_id else None
+        """The image as the log has it, a deleted one too: a host may still hold what it needs of it."""
+        kept = await self._log.last("image", image_id) if image_id else None
+        return cast(Image, decode("image", kept.commit.state)) if kept else None
 
     async def _user_data(self, server: Server) -> str | None:
         if server.user_data_id is None:
             return None
-        try:
-            kept = await self._log.last("blob", server.user_data_id)
-        except LogUnavailable:
-            return None
+        kept = await self._log.last("blob", server.user_data_id)
         return cast(Blob, decode("blob", kept.commit.state)).text if kept else None

@@ -89,7 +89,7 @@ class ReportReader:
         try:
             host, what = message.subject.split(".")[1:3]
             if what == "inventory":
-                await self._inventory(_decode_inventory(message.data))
+                await self._registered(host, _decode_inventory(message.data))
             else:
                 self.counts[await self._apply(host, _decode(message.data))] += 1
             await message.ack()
@@ -105,6 +105,12 @@ class ReportReader:
             log_.exception("report failed", subject=message.subject)
             self.counts["failed"] += 1
             await message.nak(delay=NAK_SECONDS)
+
+    async def _registered(self, host: str, inventory: HostInventory) -> None:
+        if inventory.host == host:
+            await self._inventory(inventory)
+        else:  # an agent speaks for its own host only
+            self.counts["stale"] += 1
 
     async def _apply(self, host: str, report: Report) -> str:
         if report.host != host:

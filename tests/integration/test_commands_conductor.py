@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from commands.audit import MachineAudit
-from domain.orders import Fault, Report
+from domain.orders import Fault, HostInventory, Report
 from domain.server import Server, decode_event
 from eventlog.nats_server import EmbeddedNats
 from tests.system import ADMIN, System, context, new_server
@@ -271,3 +271,33 @@ async def test_restored_servers_are_not_reclaimed(own_nats: EmbeddedNats, tmp_pa
         server = await system.do("restore", server.id)
         await asyncio.sleep(2.0)
         assert (await system.server(server.id)).vm_state == "active"
+
+
+async def test_a_deadline_that_falls_due_while_nats_is_away_still_ends_the_action(
+    own_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with System.open(own_nats, tmp_path, deadline_seconds=1.0) as system:
+        server = await system.create()
+        await system.stop_agents()
+        await system.commands.server("stop", server.id, {}, context())
+        await asyncio.to_thread(own_nats.stop)
+        await asyncio.sleep(2.0)
+        await asyncio.to_thread(own_nats.restart)
+        await system.until(lambda: system.log.nc.is_connected)
+        server = await system.settled(server.id)
+        assert server.fault is not None
+        assert server.fault.reason == "deadline"
+
+
+async def test_an_agent_can_not_speak_for_another_host(system: System) -> None:
+    counts = system.conductor.reports.counts
+    before = counts["stale"]
+    told = HostInventory("host-2", "simulated", "simulated", 1, vcpus=1, memory_mb=1, disk_gb=1)
+    await system.log.js.publish("reports.host-1.inventory", msgspec.json.encode(told))
+    await system.until(lambda: counts["stale"] > before)
+    assert system.conductor.capacity.hosts["host-2"].memory_mb > 1
+
+
+async def test_hosts_that_register_at_once_get_numbers_of_their_own(system: System) -> None:
+    numbers = {host.number for host in system.conductor.capacity.hosts.values()}
+    assert len(numbers) == len(system.hosts)
