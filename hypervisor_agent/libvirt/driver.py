@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from domain.orders import HostInventory, Order, OrderKind, PowerStateName
+from domain.orders import HostInventory, NicSpec, Order, OrderKind, PowerStateName
 from hypervisor_agent.driver import (
     ConsoleAddress,
     ConsoleKind,
@@ -33,6 +33,7 @@ from hypervisor_agent.libvirt import build, inside, interfaces, power, rescue, r
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.connection import Connection, Disconnected
 from hypervisor_agent.libvirt.daemon import Daemons
+from hypervisor_agent.libvirt.dhcp import Dhcp
 from hypervisor_agent.libvirt.domain_xml import HostTraits
 from hypervisor_agent.libvirt.events import reason_of
 from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
@@ -107,6 +108,8 @@ class LibvirtDriver:
         self._files.guests.mkdir(parents=True, exist_ok=True)
         await self._connect()
         self._services = await self._make_services()
+        for known in records.all_of(self._files):
+            self._services.networks.listen(known.spec.nics)
         self._started_at = datetime.now(UTC)
         self._expected = {guest.server_id: guest.power_state for guest in await self.guests()}
 
@@ -115,6 +118,8 @@ class LibvirtDriver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._services is not None:
+            await asyncio.to_thread(self._services.networks.close)
         try:
             guests = await self.guests()
             running = [guest for guest in guests if guest.power_state in ("running", "paused")]
@@ -129,7 +134,7 @@ class LibvirtDriver:
 
     async def _make_services(self) -> Services:
         kvm = await self._connection.run(kvm_works)
-        networks = Networks()
+        networks = Networks(dhcp=Dhcp(self._nic_of))
         traits = HostTraits(self._host, "kvm" if kvm else "qemu", networks.bridged, program(EMULATOR))
         return Services(self._host, self._files, self._connection, networks, traits)
 
@@ -290,6 +295,10 @@ class LibvirtDriver:
 
     def _guest(self, server_id: str) -> Guest:
         return self._ready().guest_type(self._connection, server_id)
+
+    def _nic_of(self, mac: str) -> NicSpec | None:
+        nics = (nic for known in records.all_of(self._files) for nic in known.spec.nics)
+        return next((nic for nic in nics if nic.mac.lower() == mac), None)
 
     def _known(self, server_id: str) -> GuestFiles:
         files = self._files.guest(server_id)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from domain.orders import NicSpec
 from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt.dhcp import Dhcp
 from hypervisor_agent.libvirt.machine import can_make_bridges, program
 
 PREFIX = "cv-"
@@ -22,14 +23,26 @@ PREFIX = "cv-"
 class Networks:
     """Blocking, a few milliseconds a call."""
 
-    def __init__(self, *, bridged: bool | None = None) -> None:
+    def __init__(self, *, bridged: bool | None = None, dhcp: Dhcp | None = None) -> None:
         self.bridged = can_make_bridges() if bridged is None else bridged
+        self._dhcp = dhcp
+
+    def close(self) -> None:
+        if self._dhcp is not None:
+            self._dhcp.close()
 
     def ensure(self, nics: Iterable[NicSpec]) -> None:
         if not self.bridged:
             return
         for nic in nics:
             self._ensure(nic)
+
+    def listen(self, nics: Iterable[NicSpec]) -> None:
+        """Answer on the bridges of these NICs that are there: what a starting agent does for the guests it finds."""
+        for nic in nics:
+            bridge = bridge_name(nic.network_id)
+            if self.bridged and self._dhcp is not None and (Path("/sys/class/net") / bridge).exists():
+                self._dhcp.listen(bridge)
 
     def remove_unused(self, nics: Iterable[NicSpec]) -> None:
         """Remove the bridges of these NICs that have nothing plugged in."""
@@ -39,6 +52,8 @@ class Networks:
             bridge = bridge_name(nic.network_id)
             members = Path("/sys/class/net") / bridge / "brif"
             if members.is_dir() and not any(members.iterdir()):
+                if self._dhcp is not None:
+                    self._dhcp.forget(bridge)
                 _ip("link", "del", bridge, fine="Cannot find device")
 
     def _ensure(self, nic: NicSpec) -> None:
@@ -53,6 +68,8 @@ class Networks:
                 gateway = f"{address.gateway}/{network.prefixlen}"
                 _ip("addr", "replace", gateway, "dev", bridge, *extra, fine="File exists")
         _ip("link", "set", bridge, "up")
+        if self._dhcp is not None:
+            self._dhcp.listen(bridge)
 
 
 def bridge_name(network_id: str) -> str:

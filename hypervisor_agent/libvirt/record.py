@@ -7,11 +7,13 @@ outside; decisions are made from this record, which also exists before and betwe
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from domain.orders import GuestSpec, ImageSpec, PowerStateName
+from hypervisor_agent.libvirt.files import HostFiles
 
 
 class Rescue(msgspec.Struct, frozen=True):
@@ -43,6 +45,14 @@ def load(path: Path) -> GuestRecord | None:
         return msgspec.json.decode(path.read_bytes(), type=GuestRecord)
     except FileNotFoundError:
         return None
+
+
+def all_of(files: HostFiles) -> Iterator[GuestRecord]:
+    """The records of all guests of this host."""
+    for path in files.guests.glob("*/record.json"):
+        record = load(path)
+        if record is not None:
+            yield record
 
 
 def save(path: Path, record: GuestRecord) -> None:
