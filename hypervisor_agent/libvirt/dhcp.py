@@ -2,7 +2,7 @@
 
 A guest reads its addresses from the config drive when it boots; an interface that is plugged in later is not there, and
 images without cloud-init ask anyway. One socket per bridge, so that several hosts on one machine listen side by side:
-each answers for its own guests' MACs, with the first IPv4 address of the port, for ever, and is silent about all others.
+each answers for its own guests' MACs, with the first IPv4 address of the port, for ever, and is silent about others.
 An answer is made from what the host remembers of its guests at that moment: nothing is kept here, and a lost answer is
 asked for again. Without the right to listen (not root) there is no server, as there are no bridges then.
 """
