@@ -19,7 +19,7 @@ from nats.errors import NoRespondersError
 from commands import policy_names
 from commands.context import SERVICE, Answer, CommandContext
 from commands.hosts import HostWatch
-from commands.idempotency import Idempotency
+from commands.idempotency import Idempotency, nothing_found
 from commands.rejections import record
 from commands.settings import CommandSettings
 from domain import decide, decide_create, resources
@@ -60,7 +60,7 @@ class Commands:
         self.settings = settings
         self.hosts = hosts
         self._visible = visible
-        self._idempotency = Idempotency(log)
+        self.idempotency = Idempotency(log, settings.key_wait)
 
     # --- servers -------------------------------------------------------------------------------------------------
 
@@ -74,11 +74,11 @@ class Commands:
 
         async def found() -> dict[str, Any] | None:
             for one in reversed(await self.log.read("server", server_id)):
-                if one.commit.meta.idempotency_key == context.idempotency_key:
+                if one.commit.meta.idempotency_key == context.idempotency_key and _same(one.commit.meta, context):
                     return {"request_id": one.commit.meta.request_id, "position": one.position, "id": server_id}
             return None
 
-        told = await self._idempotency.run(context, [command, server_id, params], found, work)
+        told = await self.idempotency.run(context, [command, server_id, params], found, work)
         server = await self.load_server(server_id)
         assert server is not None, "an answered key names a server that exists"
         return Answer(told["request_id"], server_id, told.get("version", server.version), told["position"], server)
@@ -132,20 +132,17 @@ class Commands:
         """Create servers (all of one request). Their ids are the caller's; with a key they derive from it."""
         if context.idempotency_key is None:
             return [await self._create(one, context) for one in new]
-        seed = self._idempotency.seed(context)
+        seed = self.idempotency.seed(context)
         named = [msgspec.structs.replace(one, id=str(uuid5(NAMESPACE_OID, f"{seed}:{i}"))) for i, one in enumerate(new)]
 
         async def work() -> dict[str, Any]:
             answers = [await self._create(one, context) for one in named]
             return {"answers": [_told(answer) for answer in answers]}
 
-        async def found() -> dict[str, Any] | None:
-            return None  # ids derive from the key: doing it again finds what is there
-
         request = [
             msgspec.to_builtins(msgspec.structs.replace(one, instance_name="", reservation_id="")) for one in named
         ]
-        told = await self._idempotency.run(context, request, found, work)
+        told = await self.idempotency.run(context, request, nothing_found, work)  # ids derive from the key
         answers = []
         for one in told["answers"]:
             server = await self.load_server(one["id"])
@@ -417,6 +414,11 @@ def _fold(server: Server, events: list[ServerEvent], now: datetime) -> Server:
     for event in events:
         server = evolve(server, event, now)
     return server
+
+
+def _same(meta: Meta, context: CommandContext) -> bool:
+    """Whether a commit was made by the same user in the same project: keys of others are other keys."""
+    return (meta.actor.user_id, meta.actor.project_id) == (context.actor.user_id, context.actor.project_id)
 
 
 def _told(answer: Answer) -> dict[str, Any]:

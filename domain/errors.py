@@ -12,6 +12,7 @@ class Rejected(Exception):
 
     code = 409
     reason = "conflict"
+    recorded = False  # it stands among the recorded rejections already, or has no place there
 
     def __init__(self, message: str, *, hint: str = "", code: int | None = None, reason: str | None = None) -> None:
         super().__init__(message)
@@ -82,3 +83,13 @@ class NotImplementedHere(Rejected):
 class Unavailable(Rejected):
     code = 503
     reason = "unavailable"
+
+
+_BY_CODE: dict[int, type[Rejected]] = {
+    kind.code: kind for kind in (Invalid, Forbidden, NotFound, Conflict, Gone, PreconditionFailed, TooLarge, KeyReused)
+}
+
+
+def refusal_of(code: int, message: str, *, hint: str, reason: str) -> Rejected:
+    """A refusal that was kept as plain values, as the type it had."""
+    return _BY_CODE.get(code, Rejected)(message, hint=hint, code=code, reason=reason)

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 from cryptography.fernet import Fernet
 
+from commands.handler import Commands
+from commands.idempotency import Idempotency, nothing_found
 from commands.streams import IDEMPOTENCY, ORDERS, REJECTIONS
-from domain.errors import Conflict, Forbidden, Invalid, KeyReused, NotFound, PreconditionFailed
+from domain.errors import Conflict, Forbidden, Invalid, KeyReused, NotFound, PreconditionFailed, Unavailable
 from eventlog.nats_server import EmbeddedNats
 from tests.system import ADMIN, READER, STRANGER, System, context, new_server
 
@@ -150,3 +152,83 @@ async def test_secrets_reach_the_agent_but_not_the_log(own_nats: EmbeddedNats, t
     assert b"hunter2" not in text
     assert b"first-secret" not in text
     assert msgspec.json.decode(order.data or b"")["params"]["password"] == "hunter2"
+
+
+async def test_the_same_key_at_once_gives_one_execution_and_one_answer(system: System) -> None:
+    server = await system.create()
+    answers = await asyncio.gather(
+        *(system.commands.server("stop", server.id, {}, context(idempotency_key="k")) for _ in range(16))
+    )
+    assert len({(answer.request_id, answer.position) for answer in answers}) == 1
+    assert (await system.event_types(server.id)).count("server.stop.accepted") == 1
+
+
+async def test_another_process_waits_for_the_answer_too(system: System) -> None:
+    server = await system.create()
+    others = [Commands(system.log, visible=_shown, settings=system.settings, hosts=system.watch) for _ in range(4)]
+    answers = await asyncio.gather(
+        *(one.server("stop", server.id, {}, context(idempotency_key="k")) for one in (system.commands, *others))
+    )
+    assert len({(answer.request_id, answer.position) for answer in answers}) == 1
+    assert (await system.event_types(server.id)).count("server.stop.accepted") == 1
+
+
+async def _shown(position: int) -> None:
+    return
+
+
+async def test_a_refusal_is_kept_under_its_key(system: System) -> None:
+    server = await system.create()
+    with pytest.raises(Conflict) as first:
+        await system.commands.server("start", server.id, {}, context(idempotency_key="k"))
+    await system.do("stop", server.id)
+    with pytest.raises(Conflict) as again:
+        await system.commands.server("start", server.id, {}, context(idempotency_key="k"))
+    assert (again.value.text, again.value.reason) == (first.value.text, first.value.reason)
+    with pytest.raises(KeyReused):
+        await system.commands.server("lock", server.id, {}, context(idempotency_key="k"))
+    assert (await system.server(server.id)).vm_state == "stopped"
+    info = await system.log.js.stream_info(REJECTIONS)
+    assert info.state.messages == 1, "a refusal that is told again is not another one"
+
+
+async def test_a_reservation_left_behind_is_taken_over_by_one(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, key_wait=0.3) as system:
+        server = await system.create()
+        idempotency = system.commands.idempotency
+        asked, done = context(idempotency_key="k"), 0
+        started = asyncio.Event()
+
+        async def dies() -> dict[str, Any]:
+            started.set()
+            await asyncio.sleep(60)
+            return {}
+
+        async def works() -> dict[str, Any]:
+            nonlocal done
+            done += 1
+            return {"id": server.id}
+
+        other = Idempotency(system.log, 0.3)
+        dead = asyncio.create_task(idempotency.run(asked, "request", nothing_found, dies))
+        await started.wait()
+        answers = await asyncio.gather(*(other.run(asked, "request", nothing_found, works) for _ in range(4)))
+        dead.cancel()
+        await asyncio.gather(dead, return_exceptions=True)
+        answers.append(await other.run(asked, "request", nothing_found, works))  # the one that died takes nothing back
+    assert answers == [{"id": server.id}] * 5
+    assert done == 1
+
+
+async def test_what_was_unavailable_is_not_kept_under_its_key(system: System) -> None:
+    asked = context(idempotency_key="k")
+
+    async def fails() -> dict[str, Any]:
+        raise Unavailable("not now")
+
+    async def works() -> dict[str, Any]:
+        return {"done": True}
+
+    with pytest.raises(Unavailable):
+        await system.commands.idempotency.run(asked, "request", nothing_found, fails)
+    assert await system.commands.idempotency.run(asked, "request", nothing_found, works) == {"done": True}
