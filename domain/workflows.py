@@ -140,13 +140,12 @@ def resize_record(server: Server, operation: Operation, at: datetime) -> ResizeR
     """What the resize that `operation` is doing will have to be confirmed or reverted by."""
     assert server.flavor is not None
     assert server.host is not None
-    flavor = operation.params.get("flavor")
     return ResizeRecord(
         old_flavor=server.flavor,
-        new_flavor=msgspec.convert(flavor, FlavorSnapshot) if flavor else server.flavor,
+        new_flavor=msgspec.convert(operation.params["flavor"], FlavorSnapshot),
         source_host=server.host,
         dest_host=server.host,
-        migration_type="migration" if operation.command == "migrate" else "resize",
+        migration_type="resize",
         old_vm_state=operation.vm_state_before,
         finished_at=at,
     )
@@ -269,7 +268,7 @@ _DELETE_STEPS = (
     Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
 )
 
-_MOVE_STEPS = (
+_RESIZE_STEPS = (
     Step("claim", control="claim_resize", event="conductor_migrate_server"),
     Step("prepare", control="prepare_resize", event="cold_migrate"),
     Step("prepare_host", control="prepare_host", event="compute_prep_resize"),
@@ -329,8 +328,7 @@ WORKFLOWS: dict[str, Workflow] = {
             ),
             _rebuilt,
         ),
-        Workflow("resize", _MOVE_STEPS, _resized),
-        Workflow("migrate", _MOVE_STEPS, _resized),
+        Workflow("resize", _RESIZE_STEPS, _resized),
         _single("confirm-resize", "resize_confirm", "compute_confirm_resize", _confirmed),
         Workflow(
             "revert-resize",

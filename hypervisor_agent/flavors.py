@@ -7,7 +7,7 @@ from hypervisor_agent.driver import OrderFailed
 
 
 def new_hardware(order: Order) -> tuple[int, int, int]:
-    """The new flavor's (vcpus, memory_mb, disk_gb). A migration to the same host names none: the guest's own."""
+    """The new flavor's (vcpus, memory_mb, disk_gb). A server that was never resized names none: the guest's own."""
     flavor = order.params.get("flavor")
     if flavor is None:
         return order.spec.vcpus, order.spec.memory_mb, order.spec.disk_gb

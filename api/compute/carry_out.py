@@ -1,4 +1,4 @@
-"""Giving a command on a server to the command side, or saying honestly that it cannot be done here."""
+"""Giving a command on a server to the command side, and asking beforehand whether the machine would refuse it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 from api.compute.call import Call
 from commands.context import Answer
 from commands.handler import BUSY
-from domain.decide import INSTANT, Context, refuse
-from domain.errors import Conflict, NotImplementedHere
+from domain.decide import Context, refuse
+from domain.errors import Conflict
 from domain.server import Server
-from domain.workflows import WORKFLOWS
 
 
 async def carry_out(call: Call, command: str, server_id: str, params: dict[str, Any] | None = None) -> Answer:
@@ -28,11 +27,3 @@ def must_be_legal(call: Call, command: str, server: Server) -> None:
     except Conflict as conflict:
         if conflict.reason != BUSY:  # for that the command side waits a little
             raise
-
-
-def must_be_possible(command: str) -> None:
-    """Raise `NotImplementedHere` for a command of Nova's that chronova knows and does not carry out."""
-    if command not in WORKFLOWS and command not in INSTANT:
-        raise NotImplementedHere(
-            f"The command {command} is not carried out by this deployment.", reason="not_carried_out"
-        )

@@ -6,7 +6,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from api.compute.call import Call, Reply, empty, flag, reply
-from api.compute.carry_out import carry_out, must_be_legal, must_be_possible
+from api.compute.carry_out import carry_out, must_be_legal
 from api.compute.dispatch import Route
 from api.compute.lookups import integer, server_of
 from api.compute.schemas import attachments as schemas
@@ -140,7 +140,6 @@ async def update(call: Call) -> Reply:
             raise Invalid(f"Field {key} cannot be changed.", hint="Only delete_on_termination can.")
     keep = flag(wanted.get("delete_on_termination", attached.delete_on_termination))
     params = {"volume_id": volume_id, "delete_on_termination": keep}
-    must_be_possible("update-volume-attachment")
     await carry_out(call, "update-volume-attachment", server_id, params)
     return empty(202)
 

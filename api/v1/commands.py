@@ -20,6 +20,7 @@ from api.v1.create import created
 from api.v1.document import legal_now
 from api.v1.scope import find_server
 from commands.context import Answer
+from domain.decide import MOVES, must_be_possible
 from domain.errors import Invalid, NotImplementedHere
 from domain.machine import MACHINE, CommandRule
 from domain.server import decode_server
@@ -86,6 +87,8 @@ def _read(body: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:
     if server_id is not None and not isinstance(server_id, str):
         raise Invalid("server_id has to be a text", code=422, reason="server_id")
     if command not in parameters.PARAMS:
+        if command in MOVES:
+            must_be_possible(command)
         raise NotImplementedHere(
             f"{command} can not be given here", hint="Use the compute API: POST /compute/v2.1/servers/{id}/action."
         )

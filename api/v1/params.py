@@ -48,7 +48,7 @@ _NONE = _params()
 _WITHOUT = (
     *("start", "reboot-soft", "reboot-hard", "pause", "unpause", "suspend", "resume"),
     *("delete", "force-delete", "soft-delete", "restore", "unlock", "unrescue", "shelve", "shelve-offload"),
-    *("migrate", "confirm-resize", "revert-resize", "trigger-crash-dump", "inject-network-info", "refresh-network"),
+    *("confirm-resize", "revert-resize", "trigger-crash-dump", "inject-network-info", "refresh-network"),
     "reset-network",
 )
 

@@ -6,7 +6,7 @@ events. Whether a command may begin is the machine's word (`domain.machine`); ho
 (`domain.workflows`).
 """
 
-from domain.decide.accepting import accept, refuse
+from domain.decide.accepting import MOVES, accept, must_be_possible, refuse
 from domain.decide.context import Context, StepOutcome
 from domain.decide.instant import INSTANT
 from domain.decide.running import advance, progress
@@ -14,11 +14,13 @@ from domain.decide.watching import expire, observe, resolve_stuck, runs_though_s
 
 __all__ = [
     "INSTANT",
+    "MOVES",
     "Context",
     "StepOutcome",
     "accept",
     "advance",
     "expire",
+    "must_be_possible",
     "observe",
     "progress",
     "refuse",

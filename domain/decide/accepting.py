@@ -9,13 +9,14 @@ from domain.decide.context import Context, Decision
 from domain.decide.instant import INSTANT
 from domain.decide.requirements import CHECKS, ON_ACCEPT, nothing
 from domain.decide.running import cancel_open, go_on
-from domain.errors import Conflict, Gone, NotFound
+from domain.errors import Conflict, Gone, NotFound, NotImplementedHere
 from domain.machine import MACHINE
 from domain.server import Operation, Server, ServerEvent
 from domain.workflows import WORKFLOWS
 
 # Commands that end whatever is in progress instead of being refused by it.
 SUPERSEDING = frozenset({"delete", "force-delete", "soft-delete", "reset-state", "reboot-hard", "evacuate"})
+MOVES = frozenset({"migrate", "live-migrate", "evacuate"})
 
 
 def refuse(server: Server, command: str, context: Context) -> None:
@@ -43,6 +44,20 @@ def refuse(server: Server, command: str, context: Context) -> None:
         )
 
 
+def must_be_possible(command: str) -> None:
+    """Raise `NotImplementedHere` for a command of Nova's that the machine knows and nothing here carries out."""
+    if command in WORKFLOWS or command in INSTANT:
+        return
+    raise NotImplementedHere(
+        f"The command {command} is not carried out by this deployment.",
+        hint="A server stays on its host. Make an image of it, create a new server from that on the host you want, "
+        "and delete the old one."
+        if command in MOVES
+        else "",
+        reason="not_carried_out",
+    )
+
+
 def accept(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     """The events of a user's (or operator's) command. Raises `Rejected`."""
     if command == "reset-network":
@@ -56,6 +71,7 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
     if command in INSTANT:
         events: list[ServerEvent] = INSTANT[command](server, params, context)
         return events
+    must_be_possible(command)
     check = CHECKS.get(command)
     if check is not None:
         check(server, params, context)

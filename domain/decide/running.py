@@ -64,7 +64,7 @@ def _succeed(decision: Decision, workflow: Workflow) -> None:
 
 
 def _done_progress(operation: Operation) -> int:
-    return 100 if operation.command in ("rebuild", "resize", "migrate") else 0
+    return 100 if operation.command in ("rebuild", "resize") else 0
 
 
 def advance(server: Server, outcome: StepOutcome, now: datetime) -> list[ServerEvent]:

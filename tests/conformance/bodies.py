@@ -29,9 +29,9 @@ LIFE: tuple[dict[str, Any], ...] = (
     {"lock": None},
     {"unlock": None},
     {"resize": {"flavorRef": "2"}},
-    {"confirmResize": None},
-    {"migrate": None},
     {"revertResize": None},
+    {"resize": {"flavorRef": "2"}},
+    {"confirmResize": None},
 )
 MADE_LAST = (
     "remote_console@2.96",
@@ -40,10 +40,9 @@ MADE_LAST = (
     "server_create_quota_exceeded@2.96",
     "action_rebuild@2.96",
     "action_rebuild@2.1",
-    "server_delete@2.96",
-    "server_delete_again@2.96",
-    "server_get_deleted@2.96",
 )
+DELETED_TWICE = ("server_delete@2.96", "server_delete_again@2.96")  # the second before the first has ended
+GONE = "server_get_deleted@2.96"
 
 
 class BodiesReplay:
@@ -58,7 +57,7 @@ class BodiesReplay:
     async def run(self) -> list[Finding]:
         await self._make_world()
         for name in self.recorded:
-            if name not in MADE_FIRST and name not in MADE_LAST:
+            if name not in (*MADE_FIRST, *MADE_LAST, *DELETED_TWICE, GONE):
                 await self._try(name)
         await self._end_world()
         return self.findings
@@ -121,8 +120,12 @@ class BodiesReplay:
             await self._try(name)
             if exceeding:
                 await self._send("admin", "DELETE", f"/os-quota-sets/{project}", None, "2.96")
-            if name != "server_delete@2.96":
-                await self._settle(minimal)
+            await self._settle(minimal)
+        async with self.deployment.frozen():
+            for name in DELETED_TWICE:
+                await self._try(name)
+        await self._settle(minimal)
+        await self._try(GONE)
 
     # --- requests ------------------------------------------------------------------------------------------------
 

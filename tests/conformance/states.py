@@ -62,7 +62,7 @@ STATES: dict[str, Recipe] = {
     "HOSTDOWN_SHUTOFF": Recipe((STOP,)),
     "HOSTDOWN_PAUSED": Recipe((PAUSE,)),
     "HOSTDOWN_ERROR": Recipe((ERROR,)),
-    "HOSTDOWN_VERIFY_RESIZE": Recipe((("admin", {"migrate": None}),)),
+    "HOSTDOWN_VERIFY_RESIZE": Recipe((RESIZE,)),
 }
 
 _BACKUP: Request = ("demo", {"createBackup": {"name": "bak", "backup_type": "daily", "rotation": 1}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -220,6 +221,34 @@ async def test_moves_show_what_became_of_them(deployment: Deployment) -> None:
     page = await ok(deployment, "admin", "GET", f"/os-migrations?instance_uuid={server_id}&limit=1")
     assert len(page["migrations_links"]) == 1
     assert (await ok(deployment, "admin", "GET", f"/servers/{server_id}/migrations"))["migrations"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"migrate": None},
+        {"migrate": {"host": "{elsewhere}"}},
+        {"os-migrateLive": {"host": None, "block_migration": "auto"}},
+    ],
+)
+async def test_moves_to_another_host_are_refused_after_the_machine(deployment: Deployment, body: Any) -> None:
+    wanted = {"name": "stays", "flavorRef": "1", "imageRef": deployment.ids["image"], "networks": "none"}
+    server_id = (await ok(deployment, "demo", "POST", "/servers", {"server": wanted}))["server"]["id"]
+    await settle(deployment, server_id)
+    at = (await ok(deployment, "admin", "GET", f"/servers/{server_id}"))["server"]["OS-EXT-SRV-ATTR:host"]
+    elsewhere = next(host for host in HOSTS if host != at)
+    asked = json.loads(json.dumps(body).replace("{elsewhere}", elsewhere))
+    refused = await send(deployment, "admin", "POST", f"/servers/{server_id}/action", asked)
+    assert refused.status_code == 501
+    assert "not carried out" in message(refused)
+    assert "create a new server" in message(refused)
+    shown = (await ok(deployment, "admin", "GET", f"/servers/{server_id}"))["server"]
+    assert (shown["status"], shown["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", at)
+    await ok(deployment, "demo", "POST", f"/servers/{server_id}/action", {"suspend": None})
+    await settle(deployment, server_id)
+    illegal = await send(deployment, "admin", "POST", f"/servers/{server_id}/action", asked)
+    assert illegal.status_code == 409
+    assert "while it is in vm_state suspended" in message(illegal)
 
 
 async def test_events_from_outside_are_answered_one_by_one(deployment: Deployment) -> None:
