@@ -22,9 +22,8 @@ from commands.hosts import HostWatch
 from commands.idempotency import Idempotency, nothing_found
 from commands.rejections import record
 from commands.settings import CommandSettings
-from domain import decide, decide_create, resources
-from domain.decide import Context
-from domain.decide_create import NewServer
+from domain import decide, resources
+from domain.decide import Context, NewServer
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Rejected, Unavailable
 from domain.machine import BEFORE_CREATE, MACHINE
 from domain.policy import allowed
@@ -163,7 +162,7 @@ class Commands:
             new = msgspec.structs.replace(new, user_data_id=blob_id)
         if new.admin_password:
             new = msgspec.structs.replace(new, admin_password=self.settings.seal(new.admin_password))
-        events = decide_create.create(new, self._decision(context, None, now))
+        events = decide.create(new, self._decision(context, None, now))
         empty = Server(id=new.id)
         try:
             recorded, server = await self._append_server(None, empty, events, context, now)

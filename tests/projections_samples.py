@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import select, text
 
-from domain import decide, decide_create, resources
+from domain import decide, resources
 from domain.decide import Context, StepOutcome
 from domain.orders import Fault
 from domain.server import FixedIp, FlavorSnapshot, Interface, Server, ServerEvent, encode_body, encode_server, evolve
@@ -50,7 +50,7 @@ class World:
     ) -> str:
         """The id of a server whose creation was accepted."""
         id = self.new_id()
-        new = decide_create.NewServer(
+        new = decide.NewServer(
             id=id,
             name=name,
             project_id=project_id,
@@ -63,7 +63,7 @@ class World:
             **fields,
         )
         context = self._context(project_id)
-        events = decide_create.create(new, context)
+        events = decide.create(new, context)
         self.servers[id] = Server(id=id)
         self.commit_server(id, events, actor=ADA, request_id=context.request_id)
         return id

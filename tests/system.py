@@ -22,7 +22,7 @@ from commands.handler import Commands
 from commands.hosts import HostWatch
 from commands.settings import CommandSettings
 from commands.streams import ensure_streams
-from domain.decide_create import NewServer
+from domain.decide import NewServer
 from domain.server import FlavorSnapshot, Server
 from eventlog.envelope import Actor
 from eventlog.log import EventLog

@@ -27,7 +27,7 @@ from api.compute.policy import enforce
 from api.compute.schemas import servers as schemas
 from api.compute.servers_view import created, hrefs, view_of
 from commands.context import Answer
-from domain.decide_create import NewServer
+from domain.decide import NewServer
 from domain.errors import Invalid, NotFound, Rejected
 from domain.resources import Flavor, ServerGroup
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 import msgspec
 
 from cli.bench.plan import Plan
-from domain import decide, decide_create
+from domain import decide
 from domain.decide import Context, StepOutcome
 from domain.server import FlavorSnapshot, Server, ServerEvent, encode_body, encode_server, evolve
 from eventlog.envelope import Actor, Event, Meta, Recorded
@@ -105,7 +105,7 @@ class _Story:
 def _history(id: str) -> Iterator[tuple[datetime, Server, list[ServerEvent]]]:
     """The commits of a server's life, without end: when, the state after it, its events."""
     server, at = Server(id=id), BEGINNING
-    new = decide_create.NewServer(
+    new = decide.NewServer(
         id=id,
         name="bench",
         project_id="bench",
@@ -119,10 +119,7 @@ def _history(id: str) -> Iterator[tuple[datetime, Server, list[ServerEvent]]]:
     for command in chain(("create",), cycle(CYCLE)):
         at += timedelta(seconds=1)
         context = Context(now=at, request_id=f"req-{uuid4()}", user_id="bench", project_id="bench")
-        if command == "create":
-            events = decide_create.create(new, context)
-        else:
-            events = decide.accept(server, command, {}, context)
+        events = decide.create(new, context) if command == "create" else decide.accept(server, command, {}, context)
         while events:
             for event in events:
                 server = evolve(server, event, at)

@@ -8,6 +8,7 @@ events. Whether a command may begin is the machine's word (`domain.machine`); ho
 
 from domain.decide.accepting import MOVES, accept, must_be_possible, refuse
 from domain.decide.context import Context, StepOutcome
+from domain.decide.creating import NewServer, create
 from domain.decide.instant import INSTANT
 from domain.decide.running import advance, progress
 from domain.decide.watching import expire, observe, resolve_stuck, runs_though_stopped
@@ -16,9 +17,11 @@ __all__ = [
     "INSTANT",
     "MOVES",
     "Context",
+    "NewServer",
     "StepOutcome",
     "accept",
     "advance",
+    "create",
     "expire",
     "must_be_possible",
     "observe",

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain import decide, decide_create
-from domain.decide import Context, StepOutcome
-from domain.decide_create import NewServer
+from domain import decide
+from domain.decide import Context, NewServer, StepOutcome
 from domain.errors import Conflict, Forbidden, NotFound, Rejected
 from domain.machine import BEFORE_CREATE, MACHINE
 from domain.orders import Fault
@@ -169,7 +168,7 @@ def new_server() -> NewServer:
 
 
 def born() -> Server:
-    return run(Server(id=new_server().id), decide_create.create(new_server(), context()))
+    return run(Server(id=new_server().id), decide.create(new_server(), context()))
 
 
 def test_create_walks_to_active() -> None:
