@@ -30,8 +30,9 @@ fix: ## format the code and mend what ruff can mend
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-docs: ## write the generated documents anew
+docs: ## write the generated documents anew: the machine, and the comparison with Nova (about a minute)
 	.venv/bin/python -m domain.machine.render --write docs/machine
+	.venv/bin/python -m tests.conformance.report --write >/dev/null
 
 lock: ## resolve the dependencies anew into requirements.lock
 	tools/lock.sh

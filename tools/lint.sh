@@ -17,6 +17,7 @@ check "ruff format" .venv/bin/ruff format --check --quiet .
 check "mypy" .venv/bin/mypy
 check "import directions" .venv/bin/lint-imports
 check "generated documents" .venv/bin/python -m domain.machine.render --check docs/machine
+check "lock" .venv/bin/python tools/check_lock.py
 check "shell scripts" sh -c 'for script in tools/*.sh; do sh -n "$script" || exit 1; done'
 
 [ -z "$failed" ] || {
