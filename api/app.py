@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import compute, console, errors, identity, image, network, operations, placement, ui, v1, volume
 from api.console import Consoles
 from api.middleware import Authentication, BodyLimit, RequestContext
+from api.repeats import Repeats
 from api.services import Services
 from api.volume.work import Work
 
@@ -42,6 +43,7 @@ def build_app(services: Services) -> ASGIApp:
             Middleware(RequestContext, services=services),
             Middleware(BodyLimit, services=services),
             Middleware(Authentication, services=services),
+            Middleware(Repeats, services=services),
             Middleware(StraightTo, prefix="/compute", api=compute.application(services)),
         ],
         exception_handlers=dict.fromkeys(errors.HANDLED, errors.handle),

@@ -19,12 +19,12 @@ from nats.errors import NoRespondersError
 from commands import policy_names
 from commands.context import SERVICE, Answer, CommandContext
 from commands.hosts import HostWatch
-from commands.idempotency import Idempotency, nothing_found
+from commands.idempotency import Idempotency
 from commands.rejections import record
 from commands.settings import CommandSettings
 from domain import decide, resources
 from domain.decide import Context, NewServer
-from domain.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Rejected, Unavailable
+from domain.errors import Conflict, Forbidden, Invalid, KeyReused, NotFound, PreconditionFailed, Rejected, Unavailable
 from domain.machine import BEFORE_CREATE, MACHINE
 from domain.policy import allowed
 from domain.resources import Resource, ResourceChange
@@ -73,7 +73,7 @@ class Commands:
 
         async def found() -> dict[str, Any] | None:
             for one in reversed(await self.log.read("server", server_id)):
-                if one.commit.meta.idempotency_key == context.idempotency_key and _same(one.commit.meta, context):
+                if _made_by(one.commit.meta, context):
                     return {"request_id": one.commit.meta.request_id, "position": one.position, "id": server_id}
             return None
 
@@ -138,10 +138,16 @@ class Commands:
             answers = [await self._create(one, context) for one in named]
             return {"answers": [_told(answer) for answer in answers]}
 
+        async def found() -> dict[str, Any] | None:
+            there = [one for it in named if (one := await self._last("server", it.id)) is not None]
+            known = [(one.commit.meta.request_id, one.commit.id, one.commit.version, one.position) for one in there]
+            keys = ("request_id", "id", "version", "position")
+            return {"answers": [dict(zip(keys, one, strict=True)) for one in known]} if len(known) == len(new) else None
+
         request = [
             msgspec.to_builtins(msgspec.structs.replace(one, instance_name="", reservation_id="")) for one in named
         ]
-        told = await self.idempotency.run(context, request, nothing_found, work)  # ids derive from the key
+        told = await self.idempotency.run(context, request, found, work)
         answers = []
         for one in told["answers"]:
             server = await self.load_server(one["id"])
@@ -246,13 +252,30 @@ class Commands:
         verb: str = "create",
         visible: bool = True,
     ) -> Resource:
-        """A new resource. An id that a living one has is a conflict; a deleted one's id starts afresh."""
-        id = id or str(uuid4())
-        loaded = await self._last(kind, id) if id else None
-        if loaded is not None and not resources.decode(kind, loaded.commit.state).deleted:
-            raise Conflict(f"{kind} {id} already exists")
-        version = loaded.commit.version if loaded else 0
-        return await self._append_resource(kind, id, loaded, None, fields, verb, context, version, visible)
+        """A new resource. An id that a living one has is a conflict; a deleted one's id starts afresh.
+
+        Without an id it gets a new one; with an Idempotency-Key the one that derives from it, so that a repeat finds
+        what the first call made.
+        """
+        derived = id is None and context.idempotency_key is not None
+        if id is None:
+            id = str(uuid5(NAMESPACE_OID, f"{self.idempotency.seed(context)}:{kind}") if derived else uuid4())
+        loaded = await self._last(kind, id)
+        if loaded is None or resources.decode(kind, loaded.commit.state).deleted:
+            version = loaded.commit.version if loaded else 0
+            try:
+                return await self._append_resource(kind, id, loaded, None, fields, verb, context, version, visible)
+            except LogConflict as conflict:
+                loaded = conflict.current
+        if loaded is not None and context.idempotency_key is not None and _made_by(loaded.commit.meta, context):
+            first = msgspec.json.decode(loaded.commit.events[0].data, type=ResourceChange)
+            if first.patch == msgspec.json.decode(msgspec.json.encode(fields)):
+                return resources.decode(kind, loaded.commit.state)
+            if derived:
+                raise KeyReused(
+                    "This Idempotency-Key was used for another request", hint="Use a new key for a new request."
+                )
+        raise Conflict(f"{kind} {id} already exists")
 
     async def update(
         self,
@@ -263,7 +286,6 @@ class Commands:
         *,
         verb: str = "update",
         check: Check | None = None,
-        if_match: int | None = None,
         visible: bool = True,
     ) -> Resource:
         """Change fields. `check` sees the newest state (again after a race), may refuse, and may add changes."""
@@ -272,8 +294,6 @@ class Commands:
             state = None if loaded is None else resources.decode(kind, loaded.commit.state)
             if state is None or state.deleted:
                 raise NotFound(f"{kind} {id} could not be found.")
-            if if_match is not None and state.version != if_match:
-                raise PreconditionFailed(f"{kind} {id} is at version {state.version}, not {if_match}")
             more = check(state) if check is not None else None
             patch = changes | (more or {})
             if not patch:
@@ -316,10 +336,6 @@ class Commands:
             recorded = await self.log.append(
                 kind, id, expected=loaded, events=[event], state=resources.encode(after), meta=self._meta(context, now)
             )
-        except LogConflict as conflict:
-            if state is None:
-                raise Conflict(f"{kind} {id} already exists") from conflict
-            raise
         except LogUnavailable as error:
             raise _unavailable(error) from error
         if visible:
@@ -415,9 +431,14 @@ def _fold(server: Server, events: list[ServerEvent], now: datetime) -> Server:
     return server
 
 
-def _same(meta: Meta, context: CommandContext) -> bool:
-    """Whether a commit was made by the same user in the same project: keys of others are other keys."""
-    return (meta.actor.user_id, meta.actor.project_id) == (context.actor.user_id, context.actor.project_id)
+def _made_by(meta: Meta, context: CommandContext) -> bool:
+    """Whether a commit was made under the context's key: by the same user in the same project."""
+    made, actor = meta.actor, context.actor
+    return (meta.idempotency_key, made.user_id, made.project_id) == (
+        context.idempotency_key,
+        actor.user_id,
+        actor.project_id,
+    )
 
 
 def _told(answer: Answer) -> dict[str, Any]:

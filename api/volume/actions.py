@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -146,7 +145,7 @@ async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) 
         "min_disk": volume.size_gb,
     }
     held = await _update(request, volume, {}, "begin-upload", _only("available", "uploading"))
-    image = await services(request).commands.create("image", fields, context(request), id=str(uuid4()))
+    image = await services(request).commands.create("image", fields, context(request))
     work(request).upload(held, image.id)
     told = {
         "id": volume.id,

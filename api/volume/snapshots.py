@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -81,7 +80,7 @@ async def create_snapshot(request: Request) -> Response:
         "status": "creating",
         "metadata": string_mapping(body, "metadata", {}) or {},
     }
-    created = await services(request).commands.create("volume_snapshot", fields, context(request), id=str(uuid4()))
+    created = await services(request).commands.create("volume_snapshot", fields, context(request))
     work(request).continue_snapshot(cast(VolumeSnapshot, created))
     return Json({"snapshot": snapshot_view(cast(VolumeSnapshot, created))}, status_code=202)
 

@@ -6,7 +6,6 @@ import ast
 import asyncio
 from typing import Any, cast
 from urllib.parse import urlencode
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -148,7 +147,7 @@ async def create_volume(request: Request) -> Response:
         **source,
     }
     await must_have_room(request, who.project_id, volumes=1, gigabytes=size)
-    created = cast(Volume, await services(request).commands.create("volume", fields, context(request), id=str(uuid4())))
+    created = cast(Volume, await services(request).commands.create("volume", fields, context(request)))
     await work(request).continue_volume(created)
     return Json({"volume": volume_view(request, created)}, status_code=202)
 

@@ -232,3 +232,14 @@ async def test_what_was_unavailable_is_not_kept_under_its_key(system: System) ->
     with pytest.raises(Unavailable):
         await system.commands.idempotency.run(asked, "request", nothing_found, fails)
     assert await system.commands.idempotency.run(asked, "request", nothing_found, works) == {"done": True}
+
+
+async def test_a_repeat_whose_first_answer_was_lost_finds_what_was_made(system: System) -> None:
+    """Below the API's memory of answers: the id of what is created derives from the key."""
+    asked = context(ADMIN, idempotency_key="k")
+    first = await system.commands.create("network", {"name": "one"}, asked)
+    assert await system.commands.create("network", {"name": "one"}, asked) == first
+    with pytest.raises(KeyReused):
+        await system.commands.create("network", {"name": "other"}, asked)
+    with pytest.raises(Conflict):
+        await system.commands.create("network", {"name": "one"}, context(ADMIN), id=first.id)
