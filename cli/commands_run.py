@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @shared.DATABASE
 @option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="JSON, written once the API answers.")
 @option("--agent-per-host/--agents-together", default=False, help="A process of its own for every simulated host.")
-@option("--nats-sync", metavar="always|DURATION|default", default="always", help="When the log is forced to disk: always, or every DURATION such as 2s.")
+@option(
+    "--nats-sync",
+    metavar="always|DURATION|default",
+    default="always",
+    help="When the log is forced to disk: always, or every DURATION such as 2s.",
+)
 @shared.LOG_LEVEL
 def up(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
     """Everything in one go: embedded NATS, control plane, N agents."""

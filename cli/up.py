@@ -34,7 +34,7 @@ BACKLOG = 1024
 LEFTOVER_SECONDS = 20.0
 MIN_FREE_BYTES = 32 << 20
 CONTROL_USER = "control"
-AGENTS_USER = "agents"
+DRIVER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,11 @@ def _listen(listen: str) -> socket.socket:
 def _best_driver() -> str:
     """Asked in a process of its own: looking may load libvirt, which the supervisor does not need."""
     program = "from hypervisor_agent.driver import best_driver; print(best_driver())"
-    answer = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-c", program]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DRIVER_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise Stop(f"no driver could be chosen in {DRIVER_SECONDS:.0f} s; name one with --driver") from error
     if answer.returncode:
         raise Stop(
             f"no driver can be chosen: {(answer.stderr.strip().splitlines() or ['?'])[-1]}; name one with --driver"

@@ -36,6 +36,8 @@ BATCH = 1000
 # How long a start waits for a rebuild that another process is doing.
 OTHER_REBUILD_SECONDS = 600.0
 OTHER_REBUILD_PAUSE_SECONDS = 0.2
+# How long a stop waits for the batch in hand; a database that hangs longer is left to itself.
+STOP_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -84,13 +86,19 @@ class Projector:
         return self._follower.lag() if self._follower is not None else 0
 
     async def stop(self) -> None:
-        """Stop after the batch in hand."""
+        """Stop after the batch in hand, at the latest after STOP_SECONDS for each part."""
         self._horizon.local = False
         await self._rejections.stop()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
-        await self._run_in_thread(self._writer.close)
+            await asyncio.wait([self._task], timeout=STOP_SECONDS)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._run_in_thread(self._writer.close)
+        except TimeoutError:
+            logger.error("the read model's database does not answer; its transaction ends with this process")
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            return
         self._thread.shutdown()
         self._engine.dispose()
 

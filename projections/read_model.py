@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS = 10.0
 OPEN_PAUSE_SECONDS = 0.05
+# How long closing waits for reads in hand; a database that hangs longer is left to itself.
+CLOSE_SECONDS = 10.0
 # How often a process without a projector looks at the position itself: while somebody waits for it, and otherwise.
 LOOK_SECONDS = 0.05
 IDLE_LOOK_SECONDS = 1.0
@@ -83,11 +85,12 @@ class ReadModel:
     async def close(self) -> None:
         if self._looking is not None:
             self._looking.cancel()
-            await asyncio.wait([self._looking])
+            await asyncio.wait([self._looking], timeout=CLOSE_SECONDS)
         if self._subscription is not None:
             with contextlib.suppress(Exception):  # the connection may be gone already, and with it the subscription
                 await self._subscription.unsubscribe()
-        await asyncio.to_thread(self._reader.close)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(self._reader.close), CLOSE_SECONDS)
 
     # --- position -----------------------------------------------------------------------------------------------
 

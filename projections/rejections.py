@@ -34,6 +34,7 @@ BATCH = 500
 FETCH_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 CANCEL_SECONDS = 0.1
+CANCELS = 20
 INACTIVE_SECONDS = 60.0
 # How often what the stream has forgotten is forgotten here.
 ROUND_SECONDS = 3600.0
@@ -94,7 +95,9 @@ class RejectionFollower:
 
     async def stop(self) -> None:
         # A fetch that gets its messages in the same moment swallows the cancellation: ask until it is heard.
-        while self._task is not None and not self._task.done():
+        for _ in range(CANCELS):
+            if self._task is None or self._task.done():
+                return
             self._task.cancel()
             await asyncio.wait([self._task], timeout=CANCEL_SECONDS)
 

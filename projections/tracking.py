@@ -1,7 +1,9 @@
-"""The position table as a `TrackingRecorder` of the `eventsourcing` library.
+"""The position table as a `TrackingRecorder` of the `eventsourcing` library: its Tracking contract over our positions.
 
-With it that library's tools can wait for, and record, how far something has come with a log, in the same table and
-transaction rules as the projector: a notification id is taken once, and only forward.
+Nothing of chronova calls it. It is the reading half of what `eventlog.persistence` is for writing: a projection that
+somebody builds with that library on our log records how far it has come in the same table and under the same rules as
+the projector (a notification id is taken once, and only forward), and can wait for a position. That our positions keep
+the library's contract is proved by the library's own test case.
 """
 
 from __future__ import annotations

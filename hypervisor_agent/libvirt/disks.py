@@ -29,12 +29,6 @@ async def create_overlay(disk: Path, source: Path, source_format: str, size_gb: 
     fresh.replace(disk)
 
 
-async def create_blank(disk: Path, size_gb: int) -> None:
-    fresh = disk.with_name(f"{disk.name}.new")
-    await qemu_img("create", "-q", "-f", "qcow2", fresh, max(1, size_gb) * GIB)
-    fresh.replace(disk)
-
-
 async def grow(disk: Path, size_gb: int) -> None:
     """Make a disk that nobody uses at least that large; a larger one stays."""
     known = await info(disk)

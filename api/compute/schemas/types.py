@@ -39,7 +39,6 @@ LONG_FQDN: Schema = {
 DISK_CONFIG: Schema = {"type": "string", "enum": ["AUTO", "MANUAL"]}
 IPV4: Schema = {"type": "string", "format": "ipv4"}
 IPV6: Schema = {"type": "string", "format": "ipv6"}
-ACCESS_IPV4: Schema = {"type": "string", "format": "ipv4"}
 IP_ADDRESS: Schema = {"type": "string", "oneOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 METADATA: Schema = {
     "type": "object",

@@ -30,6 +30,7 @@ NAME = "boot"
 HOST = "host-1"
 MARKER = b"CHRONOVA-READY"
 BOOT_SECONDS = 180.0
+QEMU_IMG_SECONDS = 60.0
 POLL_SECONDS = 0.005
 
 
@@ -146,4 +147,5 @@ class Bare:
 
 
 def _qemu_img(*arguments: str) -> str:
-    return subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=True).stdout
+    command = ["qemu-img", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=QEMU_IMG_SECONDS).stdout
