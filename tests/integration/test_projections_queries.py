@@ -164,7 +164,7 @@ async def test_actions_come_newest_first_in_pages(read: ReadModel, world: World)
     assert (await read.newest_actions(list(world.servers)))[gone.id] == delete
     full = await read.action(gone.id, create.request_id)
     assert full is not None
-    assert [step.step for step in full.steps] == ["schedule", "create_ports", "create_disk", "spawn"]
+    assert [step.step for step in full.steps] == ["schedule", "create_ports", "create_disk", "config_drive", "spawn"]
     (event,) = full.events
     assert event.event == "compute__do_build_and_run_instance"
     assert (event.start_time, event.finish_time) == (full.steps[1].start_time, full.steps[3].finish_time)
