@@ -62,7 +62,7 @@ class Conductor:
         self.capacity = Capacity(watch)
         self.orders = OrderBook(log, settings)
         self.steps = Steps(commands, read, self.capacity, settings)
-        self.reports = ReportReader(log, commands, self.orders, self._inventory)
+        self.reports = ReportReader(log, commands, self.orders, self._inventory, self._awaited)
         self._watch = watch
         self._deadlines = Deadlines(self._due)
         self._running: dict[str, int] = {}  # server id -> version whose step is being done
@@ -73,7 +73,7 @@ class Conductor:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._registering = asyncio.Lock()
         self._up: dict[str, bool] = {}
-        self._out: dict[str, tuple[Server, int]] = {}  # servers whose order is out, with its position
+        self._out: dict[str, tuple[Server, Recorded]] = {}  # servers whose order is out, with the commit that caused it
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -135,13 +135,15 @@ class Conductor:
         server = decode_server(recorded.commit.state)
         self.capacity.apply_server(server)
         operation = server.operation
-        self._out.pop(server.id, None)
+        before, _ = self._out.pop(server.id, (None, None))
         if operation is None:
             self._idle(server)
             return
         self._deadlines.set(server.id, operation.deadline)
         if operation.awaits == "agent":
-            self._out[server.id] = (server, recorded.position)
+            self._out[server.id] = (server, recorded)
+            if before is not None and before.generation == server.generation:
+                return  # its progress was told, nothing else: the order is out, and the agent would do another one anew
             publish = self.orders.publish_if_missing if starting else self.orders.publish
             self._spawn(partial(publish, server, recorded.position))
         elif operation.awaits == "conductor" and self._running.get(server.id, -1) < server.version:
@@ -232,6 +234,11 @@ class Conductor:
             except Rejected as rejected:
                 log_.warning("reclaim refused", server_id=server_id, reason=rejected.reason)
 
+    def _awaited(self, server_id: str, generation: int) -> Recorded | None:
+        """The commit whose order a report of this generation answers, if it is at hand."""
+        server, recorded = self._out.get(server_id, (None, None))
+        return recorded if server is not None and server.generation == generation else None
+
     # --- hosts -------------------------------------------------------------------------------------------------------
 
     async def _inventory(self, inventory: HostInventory) -> None:
@@ -266,9 +273,9 @@ class Conductor:
             changes = {key: value for key, value in fields.items() if getattr(known, key) != value}
             state = await self.commands.update("host", id_, changes, context, verb="report") if changes else known
         self._up[inventory.host] = True
-        for server, position in list(self._out.values()):
+        for server, recorded in list(self._out.values()):
             if server.host == inventory.host:  # the agent began anew: what it had taken would come back only later
-                self._spawn(partial(self.orders.publish, server, position))
+                self._spawn(partial(self.orders.publish, server, recorded.position))
         self.capacity.apply_host(cast(Host, state))
 
     async def _watch_hosts(self) -> None:

@@ -30,8 +30,10 @@ from eventlog.log import EventLog
 log_ = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Order).decode
+PUBLISH_SECONDS = 2.0
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
 SEND_SECONDS = 60.0
+MAX_IMAGES = 1024
 
 
 class OrderBook:
@@ -39,6 +41,7 @@ class OrderBook:
 
     def __init__(self, log: EventLog, settings: CommandSettings) -> None:
         self._log = log
+        self._active_images: dict[str, Image] = {}
         self._settings = settings
 
     def image_path(self, image_id: str) -> Path:
@@ -75,7 +78,7 @@ class OrderBook:
         await self._until(until, partial(self._put, order), order.server_id)
 
     async def _put(self, order: Order) -> None:
-        await self._log.js.publish(f"orders.{order.host}.{order.server_id}", _encode(order), timeout=5)
+        await self._log.js.publish(f"orders.{order.host}.{order.server_id}", _encode(order), timeout=PUBLISH_SECONDS)
 
     async def _until(self, deadline: datetime, attempt: Callable[[], Awaitable[None]], server_id: str) -> None:
         """The boundary for whatever an order needs (NATS, the read model): try again until the deadline."""
@@ -122,8 +125,17 @@ class OrderBook:
 
     async def _image(self, image_id: str | None) -> Image | None:
         """The image as the log has it, a deleted one too: a host may still hold what it needs of it."""
-        kept = await self._log.last("image", image_id) if image_id else None
-        return cast(Image, decode("image", kept.commit.state)) if kept else None
+        if image_id is None:
+            return None
+        if image_id in self._active_images:
+            return self._active_images[image_id]
+        kept = await self._log.last("image", image_id)
+        image = cast(Image, decode("image", kept.commit.state)) if kept else None
+        if image is not None and image.status == "active":  # its data never changes again
+            if len(self._active_images) >= MAX_IMAGES:
+                self._active_images.clear()
+            self._active_images[image_id] = image
+        return image
 
     async def _user_data(self, server: Server) -> str | None:
         if server.user_data_id is None:

@@ -28,6 +28,7 @@ from domain.errors import Rejected
 from domain.order_of import Lookups, guest_of
 from domain.orders import HostInventory, Order, Report
 from domain.server import Server, ServerEvent
+from eventlog.envelope import Recorded
 from eventlog.log import EventLog
 
 log_ = structlog.get_logger(__name__)
@@ -49,11 +50,13 @@ class ReportReader:
         commands: Commands,
         orders: OrderBook,
         inventory: Callable[[HostInventory], Awaitable[None]],
+        awaited: Callable[[str, int], Recorded | None],
     ) -> None:
         self._log = log
         self._commands = commands
         self._orders = orders
         self._inventory = inventory
+        self._awaited = awaited
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_REPORTS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
@@ -123,7 +126,10 @@ class ReportReader:
             applied = "applied" if events else "stale"
             return events
 
-        server = await self._commands.internal(report.server_id, choose, causation_id=f"report:{report.id}")
+        known = None if report.outcome == "observed" else self._awaited(report.server_id, report.generation)
+        server = await self._commands.internal(
+            report.server_id, choose, causation_id=f"report:{report.id}", known=known
+        )
         if server is not None and report.outcome == "observed":
             await self._reap(server, report)
         return applied
