@@ -30,6 +30,8 @@ from eventlog.log import EventLog
 log_ = structlog.get_logger(__name__)
 
 MAX_KEY = 255
+PUBLISH_SECONDS = 1.5
+PUBLISH_ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.02  # between two looks for another process's answer; it doubles
 LONGEST_PAUSE_SECONDS = 0.5
 _WRONG_SEQUENCE = 10071
@@ -152,17 +154,26 @@ class Idempotency:
         return answer
 
     async def _publish(self, subject: str, record: _Record, *, expected: int) -> int | None:
-        """The sequence of the stored record, or None when the key is taken."""
+        """The sequence of the stored record, or None when the key is taken.
+
+        An answer that a restart of nats-server swallowed is not waited for long: the record is sent again, and when
+        the first copy was stored after all, that is the one.
+        """
+        data = msgspec.json.encode(record)
         headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
-        try:
-            ack = await self._log.js.publish(subject, msgspec.json.encode(record), headers=headers)
-        except APIError as error:
-            if error.err_code == _WRONG_SEQUENCE:
-                return None
-            raise _unavailable() from error
-        except (NatsError, TimeoutError, OSError) as error:
-            raise _unavailable() from error
-        return ack.seq
+        for attempt in range(PUBLISH_ATTEMPTS):
+            try:
+                ack = await self._log.js.publish(subject, data, headers=headers, timeout=PUBLISH_SECONDS)
+            except APIError as error:
+                if error.err_code == _WRONG_SEQUENCE:
+                    stored, sequence = await self._read(subject) if attempt else (None, None)
+                    return sequence if stored == record else None
+                raise _unavailable() from error
+            except (NatsError, TimeoutError, OSError) as error:
+                failure = error
+            else:
+                return ack.seq
+        raise _unavailable() from failure
 
     async def _read(self, subject: str) -> tuple[_Record, int]:
         try:
