@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+DEEPEST = 64  # levels of a body; what reads bodies after us calls itself once or more per level
 
 
 class Json(Response):
@@ -79,10 +80,37 @@ async def json_body(request: Request, *media_types: str) -> Any:
         raise Rejected(
             f"Unsupported Content-Type {given or '(empty)'}", hint=f"Send {wanted}", code=415, reason="media_type"
         )
+    body = decoded(await request.body())
+    request.scope["state"]["asked"] = body  # for the record, should it be refused
+    return body
+
+
+def decoded(raw: bytes) -> Any:
+    """The JSON value of a body. Raises 400 for what is no JSON, or is nested more than `DEEPEST` levels deep."""
     try:
-        return _decode(await request.body())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        value = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"Malformed request body: {error}", hint="Send one valid JSON document") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    # Fewer brackets than levels allowed: nearly every body is let through by this count alone.
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _deeper_than(value, DEEPEST):
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> Invalid:
+    return Invalid(f"Malformed request body: it is nested more than {DEEPEST} levels deep", hint="Send a flatter one")
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels):
+        inner = (list(one.values()) if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [item for items in inner for item in items]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -99,6 +127,18 @@ async def wrapped_object(request: Request, key: str) -> dict[str, Any]:
     if not isinstance(inner, dict):
         raise Invalid(f"The request body has to be an object with an object under '{key}'")
     return inner
+
+
+def moment(text: str) -> datetime:
+    """A time as people write it, in UTC (as it is taken to be when it names no zone). Raises ValueError.
+
+    A time that its offset carries out of the years 1 to 9999 is none.
+    """
+    found = datetime.fromisoformat(text)
+    try:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is out of range") from error
 
 
 def timestamp(moment: datetime | None) -> str | None:

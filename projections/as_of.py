@@ -52,7 +52,10 @@ def parse_moment(text: str) -> Moment:
     if text.isdecimal():
         return int(text)
     at = datetime.fromisoformat(text)
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    try:
+        return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except OverflowError as error:  # its offset carries it out of the years 1 to 9999
+        raise ValueError(f"{text} is out of range") from error
 
 
 def difference(before: Any | None, after: Any | None) -> dict[str, tuple[Any, Any]]:

@@ -14,19 +14,20 @@ import msgspec
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope
 
-from api.http import version_of
+from api.http import decoded, version_of
 from api.links import base_url
 from commands.context import CommandContext
-from domain.errors import Invalid
+from domain.errors import Invalid, Rejected
 
 if TYPE_CHECKING:
     from api.auth import Caller
     from api.services import Services
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 _JSON = (b"content-type", b"application/json")
+# What a body may call itself. Clients that call it nothing, or plain text, send JSON too.
+_BODIES = frozenset({"", "application/json", "application/vnd.openstack.compute+json", "text/plain"})
 
 
 class Reply:
@@ -140,14 +141,18 @@ class Call:
         return values[-1] if values else default
 
     async def body(self) -> Any:
-        """The decoded JSON body. Raises `Invalid` when it is missing or is not JSON."""
+        """The decoded JSON body. Raises `Invalid` when it is missing or is not JSON, 415 when it says so itself."""
         if self._body is msgspec.UNSET:
-            raw = await _read(self.receive)
-            try:
-                self._body = _decode(raw)
-            except msgspec.DecodeError as error:
-                raise Invalid("Malformed request body", hint="The body must be one JSON object.") from error
+            given = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+            if given not in _BODIES:
+                raise Rejected("Unsupported Content-Type", hint="Send application/json.", code=415, reason="media_type")
+            self._body = decoded(await _read(self.receive))
         return self._body
+
+    @property
+    def given(self) -> Any:
+        """The body as far as it was read; None before."""
+        return None if self._body is msgspec.UNSET else self._body
 
     async def object(self) -> dict[str, Any]:
         """The body, which has to be a JSON object."""

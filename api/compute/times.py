@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
+from api.http import moment
 from domain.errors import Invalid
 
 
-def seconds(moment: datetime | None) -> str | None:
+def seconds(at: datetime | None) -> str | None:
     """`2026-01-02T03:04:05Z`, as resources write it."""
-    return None if moment is None else moment.isoformat()[:19] + "Z"
+    return None if at is None else at.isoformat()[:19] + "Z"
 
 
-def micros(moment: datetime | None) -> str | None:
+def micros(at: datetime | None) -> str | None:
     """`2026-01-02T03:04:05.000000` without a zone, as instance actions, OS-SRV-USG and the like write it."""
-    return None if moment is None else moment.isoformat()[:19] + ".000000"
+    return None if at is None else at.isoformat()[:19] + ".000000"
 
 
 def parse(text: str, what: str = "time") -> datetime:
     """An ISO 8601 time from a query; one without a zone is UTC."""
     try:
-        moment = datetime.fromisoformat(text)
+        return moment(text)
     except ValueError as error:
         raise Invalid(f"Invalid {what} value: {text}", hint="Write it as 2026-01-02T03:04:05Z.") from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

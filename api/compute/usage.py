@@ -12,6 +12,7 @@ from api.compute.lookups import integer
 from api.compute.policy import enforce
 from api.compute.schemas import usage as schemas
 from api.compute.times import micros
+from api.http import moment
 from domain.errors import Invalid
 from domain.server import Server
 from domain.states import status
@@ -59,10 +60,9 @@ def _time(text: str | None, default: datetime) -> datetime:
     if text is None:
         return default
     try:
-        moment = datetime.fromisoformat(text.strip('"'))
+        return moment(text.strip('"'))
     except ValueError as error:
         raise Invalid(f"Datetime is in invalid format: {text}") from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 async def _servers(call: Call, project_id: str | None, path: str) -> tuple[list[Server], list[dict[str, str]]]:

@@ -15,7 +15,6 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from jsonschema import Draft4Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
 
 from api.compute.versions import MAX_VERSION, MIN_VERSION
+from api.http import moment
 from domain.errors import Invalid
 
 formats = FormatChecker(formats=())
@@ -119,7 +119,7 @@ def _date_time(value: object) -> bool:
     if not isinstance(value, str):
         return True
     try:
-        datetime.fromisoformat(value)
+        moment(value)
     except ValueError:
         return False
     return True

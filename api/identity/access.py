@@ -6,13 +6,13 @@ What a caller may not see is answered as if it did not exist, so that names and 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import Caller
-from api.http import caller, services
+from api.http import caller, moment, services
 from domain.errors import Forbidden, NotFound, Rejected
 from domain.resources import Resource
 
@@ -51,7 +51,6 @@ def reads_only(why: str) -> Callable[[Request], Awaitable[Response]]:
 def expiry(text: str) -> datetime | None:
     """A time in a body (`2026-01-02T03:04:05.000000`, UTC unless it says otherwise); None if it is none."""
     try:
-        found = datetime.fromisoformat(text)
+        return moment(text)
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from starlette.requests import Request
 
-from api.http import boolean, caller
+from api.http import boolean, caller, moment
 from api.image.view import image_view
 from domain.errors import Invalid
 from domain.resources import Image
@@ -76,12 +76,11 @@ def _in_size(size: int, key: str, wanted: str) -> bool:
 
 
 def _in_time(value: datetime | None, wanted: str) -> bool:
-    operator, separator, moment = wanted.partition(":")
+    operator, separator, given = wanted.partition(":")
     if operator not in _COMPARE or not separator:
-        operator, moment = "eq", wanted
+        operator, given = "eq", wanted
     try:
-        limit = datetime.fromisoformat(moment)
+        limit = moment(given)
     except ValueError as error:
         raise Invalid(f"{wanted!r} is not a comparison such as gt:2026-01-02T03:04:05Z") from error
-    limit = limit if limit.tzinfo else limit.replace(tzinfo=UTC)
     return value is not None and bool(_COMPARE[operator](value.replace(microsecond=0), limit))

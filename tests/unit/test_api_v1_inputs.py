@@ -29,6 +29,12 @@ def test_every_schema_is_one_and_closed(command: str) -> None:
     assert (refused.value.code, refused.value.reason) == (422, "params")
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "garbage", "9" * 5000])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="no moment"):
+        parse(text)
+
+
 def test_only_commands_that_can_be_carried_out_are_offered() -> None:
     able = set(INSTANT) | set(WORKFLOWS) | {"reset-network"}
     offered = {command for command in params.PARAMS if not MACHINE.rule(command).internal}
