@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -107,6 +108,14 @@ def load_keys(data_dir: Path) -> MultiFernet:
     return MultiFernet([Fernet(line) for line in path.read_bytes().split()])
 
 
+def _is_canonical(token: str) -> bool:
+    """Whether a token is written exactly as it was issued: decoders of base64 overlook what follows its end."""
+    try:
+        return urlsafe_b64encode(urlsafe_b64decode(token)).decode() == token
+    except ValueError:
+        return False
+
+
 class Tokens:
     """Issues tokens and turns a token into its caller."""
 
@@ -151,7 +160,7 @@ class Tokens:
 
     def claims(self, token: str) -> Claims | None:
         """What a token says, if its signature is right and it has not expired."""
-        if not 0 < len(token) <= LONGEST_TOKEN:
+        if not 0 < len(token) <= LONGEST_TOKEN or not _is_canonical(token):
             return None
         try:
             claims = msgspec.msgpack.decode(self._keys.decrypt(token.encode()), type=Claims)
