@@ -7,6 +7,7 @@ gets the refusal that a late caller would have got. An answer waits (bounded) un
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +39,8 @@ Decide = Callable[[Server], list[ServerEvent]]
 SECRETS = ("password", "admin_password")
 BUSY = "busy"  # refused by work that no task_state shows, such as letting go of a volume: worth waiting for a little
 BUSY_POLL_SECONDS = 0.1
+CROWD = 4  # lost races from which on a command has many competitors
+CROWD_PAUSE_SECONDS = 0.02
 
 
 class IllegalEvent(RuntimeError):
@@ -121,6 +124,7 @@ class Commands:
             except LogConflict as conflict:
                 loaded = conflict.current
                 continue
+                await _step_aside(attempts)
             await self._visible(recorded.position)
             return Answer(context.request_id, server_id, after.version, recorded.position, after)
         raise Conflict(
@@ -455,3 +459,9 @@ def _unavailable(error: LogUnavailable) -> Unavailable:
         "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
     )
     return Unavailable("The event log does not answer", hint=hint)
+async def _step_aside(attempts: int) -> None:
+    """After some lost races, a tiny pause of random length, so that many writers of one server do not run in step."""
+    if attempts >= CROWD:
+        await asyncio.sleep(random.uniform(0, CROWD_PAUSE_SECONDS))
+
+

@@ -20,7 +20,7 @@ class CommandSettings:
     visible_timeout: float = 2.0  # how long an answer waits for the read model to show it
     busy_wait: float = 10.0  # how long a command waits for work on its server that no client can see
     key_wait: float = 10.0  # how long a repeat waits for the answer to the first request with its Idempotency-Key
-    conflict_retries: int = 16  # optimistic retries of one command
+    conflict_retries: int = 64  # optimistic retries of one command: each is lost only to another one that got through
     deadline_seconds: float | None = None  # overrides every command's own deadline (tests, impatient operators)
     host_down_after: float = 15.0  # no heartbeat for so long: the host counts as down
     grace_seconds: float = 60.0  # how long a guest may take to shut down by itself

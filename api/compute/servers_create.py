@@ -84,11 +84,11 @@ async def create(call: Call) -> Reply:
         fields["public_key"] = await public_key_of(call, wanted["key_name"], call.caller.actor.user_id)
     if wanted.get("user_data"):
         fields["user_data"] = wanted["user_data"]
-    count = await quota.fitting(call, snapshot(flavor), low, high)
-    await quota.check_items(call, wanted)
-    fields["admin_password"] = password = _password(call, wanted)
-    ids = _ids(call, count)
-    answers = await _created(call, [_new(wanted, fields, index, ids) for index in range(count)], group)
+    async with quota.room(call, snapshot(flavor), low, high) as count:
+        await quota.check_items(call, wanted)
+        fields["admin_password"] = password = _password(call, wanted)
+        ids = _ids(call, count)
+        answers = await _created(call, [_new(wanted, fields, index, ids) for index in range(count)], group)
     return _answer(call, wanted, answers, fields["reservation_id"], password)
 
 
