@@ -140,11 +140,11 @@ class HostAgent:
         lane = self._lanes.get(order.server_id)
         newest = (lane.waiting or lane.running) if lane else None
         known = self._journal.entry(order.server_id)
-        if newest is not None and newest.order.id == order.id:
+        if newest is not None and newest.order.generation == order.generation:
             self._hold(newest, delivery)
         elif newest is not None and order.generation < newest.order.generation:
             self._void(order, delivery)
-        elif known is not None and known.order_id == order.id and known.report is not None:
+        elif known is not None and known.generation == order.generation and known.report is not None:
             self._repeat(order, known.report, delivery)
         elif known is not None and order.generation < known.generation:
             self._void(order, delivery)
