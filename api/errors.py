@@ -130,8 +130,14 @@ def family_of(path: str) -> str:
     return path[1 : path.find("/", 1)] if "/" in path[1:] else path[1:]
 
 
+def note(scope: Scope, error: Rejected) -> None:
+    """Leave word of the refusal that a request is answered with: `api.refusals` records it."""
+    scope.setdefault("state", {})["refused"] = error
+
+
 def render(scope: Scope, error: Rejected) -> Response:
     """The response for a refusal, in the form of the API that the request was for."""
+    note(scope, error)
     request_id = scope.get("state", {}).get("request_id", "")
     form = _FAMILIES.get(family_of(scope["path"]), _problem)
     response = Json(form(error, request_id), status_code=error.code)

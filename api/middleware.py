@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import errors, metrics
+from api import errors, metrics, refusals
 from api.auth import Caller, seen_from
 from api.errors import Unauthorized
 from api.links import base_url
@@ -59,10 +59,11 @@ _COOKIE_TREES = ("/ui/", "/console/", "/v1/")
 
 
 class RequestContext:
-    """Request id, access log, metrics, and the last resort for errors."""
+    """Request id, access log, metrics, what was refused, and the last resort for errors."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self.app = app
+        self.services = services
         self.access_log = services.settings.access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +107,8 @@ class RequestContext:
             metrics.observe(family, scope["method"], status, seconds)
             if self.access_log:
                 self._write(scope, state, status, seconds)
+            if "refused" in state:
+                await refusals.keep(self.services, scope)
 
     def _write(self, scope: Scope, state: dict[str, object], status: int, seconds: float) -> None:
         caller = state.get("caller")

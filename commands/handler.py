@@ -21,7 +21,7 @@ from commands import policy_names
 from commands.context import SERVICE, Answer, CommandContext
 from commands.hosts import HostWatch
 from commands.idempotency import Idempotency
-from commands.rejections import record
+from commands.rejections import about, record
 from commands.settings import CommandSettings
 from domain import decide, resources
 from domain.decide import Context, NewServer
@@ -109,6 +109,7 @@ class Commands:
                     await asyncio.sleep(BUSY_POLL_SECONDS)
                     loaded = await self._last("server", server_id)
                     continue
+                rejected.recorded = context.dry_run  # what is only tried is not refused
                 if not context.dry_run:
                     await record(self.log.nc, "server", server_id, command, params, context, rejected, now)
                 raise
@@ -123,8 +124,8 @@ class Commands:
                 recorded, after = await self._append_server(loaded, server, events, context, now)
             except LogConflict as conflict:
                 loaded = conflict.current
-                continue
                 await _step_aside(attempts)
+                continue
             await self._visible(recorded.position)
             return Answer(context.request_id, server_id, after.version, recorded.position, after)
         raise Conflict(
@@ -160,6 +161,15 @@ class Commands:
         return answers
 
     async def _create(self, new: NewServer, context: CommandContext) -> Answer:
+        try:
+            return await self._born(new, context)
+        except Rejected as rejected:
+            if rejected.code < 500:
+                asked = msgspec.to_builtins(new)
+                await record(self.log.nc, "server", new.id, "create", asked, context, rejected, datetime.now(UTC))
+            raise
+
+    async def _born(self, new: NewServer, context: CommandContext) -> Answer:
         now = datetime.now(UTC)
         if not allowed(
             MACHINE.rule("create").policy, context.actor.roles, context.actor.project_id, context.actor.project_id
@@ -261,6 +271,12 @@ class Commands:
         Without an id it gets a new one; with an Idempotency-Key the one that derives from it, so that a repeat finds
         what the first call made.
         """
+        with about(kind, id or "", verb):
+            return await self._new(kind, fields, context, id, verb, visible)
+
+    async def _new(
+        self, kind: str, fields: dict[str, Any], context: CommandContext, id: str | None, verb: str, visible: bool
+    ) -> Resource:
         derived = id is None and context.idempotency_key is not None
         if id is None:
             id = str(uuid5(NAMESPACE_OID, f"{self.idempotency.seed(context)}:{kind}") if derived else uuid4())
@@ -293,6 +309,19 @@ class Commands:
         visible: bool = True,
     ) -> Resource:
         """Change fields. `check` sees the newest state (again after a race), may refuse, and may add changes."""
+        with about(kind, id, verb):
+            return await self._change(kind, id, changes, context, verb, check, visible)
+
+    async def _change(
+        self,
+        kind: str,
+        id: str,
+        changes: dict[str, Any],
+        context: CommandContext,
+        verb: str,
+        check: Check | None,
+        visible: bool,
+    ) -> Resource:
         loaded = await self._last(kind, id)
         for _ in range(self.settings.conflict_retries):
             state = None if loaded is None else resources.decode(kind, loaded.commit.state)
@@ -445,6 +474,12 @@ def _made_by(meta: Meta, context: CommandContext) -> bool:
     )
 
 
+async def _step_aside(attempts: int) -> None:
+    """After some lost races, a tiny pause of random length, so that many writers of one server do not run in step."""
+    if attempts >= CROWD:
+        await asyncio.sleep(random.uniform(0, CROWD_PAUSE_SECONDS))
+
+
 def _told(answer: Answer) -> dict[str, Any]:
     return {
         "request_id": answer.request_id,
@@ -459,9 +494,3 @@ def _unavailable(error: LogUnavailable) -> Unavailable:
         "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
     )
     return Unavailable("The event log does not answer", hint=hint)
-async def _step_aside(attempts: int) -> None:
-    """After some lost races, a tiny pause of random length, so that many writers of one server do not run in step."""
-    if attempts >= CROWD:
-        await asyncio.sleep(random.uniform(0, CROWD_PAUSE_SECONDS))
-
-

@@ -13,6 +13,7 @@ class Rejected(Exception):
     code = 409
     reason = "conflict"
     recorded = False  # it stands among the recorded rejections already, or has no place there
+    about: tuple[str, str, str] | None = None  # kind, id and verb of the change, where whoever refused it knows them
 
     def __init__(self, message: str, *, hint: str = "", code: int | None = None, reason: str | None = None) -> None:
         super().__init__(message)

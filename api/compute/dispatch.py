@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.compute import faults, versions
 from api.compute.call import Call, Reply, base_of, reply
-from api.errors import as_rejected
+from api.errors import as_rejected, note
 from domain.errors import Invalid, Rejected
 
 if TYPE_CHECKING:
@@ -102,10 +102,13 @@ class ComputeApi:
                 else:
                     answer = await self._serve(scope, receive, request_id, version, parts)
         except Rejected as error:
+            note(scope, error)
             answer = faults.rejected(error)
         except Exception as error:  # the boundary of a request: whatever went wrong becomes an answer, and a log entry
             refusal = as_rejected(error)
-            if refusal is None:
+            if refusal is not None:
+                note(scope, refusal)
+            else:
                 _log.exception("request failed", request_id=request_id, path=scope["path"])
             answer = faults.unexpected(error, request_id) if refusal is None else faults.rejected(refusal)
         await _send(send, answer, version)
@@ -124,7 +127,12 @@ class ComputeApi:
             if not parts:
                 raise faults.no_such_resource()
         handler, params = self.find(scope["method"], parts, version)
-        return await handler(Call(scope, receive, self._services, caller, request_id, version, params, project_path))
+        call = Call(scope, receive, self._services, caller, request_id, version, params, project_path)
+        try:
+            return await handler(call)
+        except Exception:
+            scope["state"]["asked"] = call.given  # for the record, should it be refused
+            raise
 
 
 def _split(path: str) -> tuple[str, list[str]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from api.errors import note
 from api.http import context, services
 from api.ui.buttons import params_of
 from api.ui.page import checked_form, page
@@ -35,5 +36,7 @@ async def give(request: Request) -> Response:
         parameters.check(command, params)
         await carry_out(at, command, params, server, given)
     except Rejected as refusal:
+        note(request.scope, refusal)
+        request.scope["state"]["asked"] = {"type": command}
         return await show(request, server, refused=(command, refusal))
     return RedirectResponse(f"/ui/servers/{server.id}", status_code=303)

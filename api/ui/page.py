@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from api.errors import HANDLED, as_rejected, title
+from api.errors import HANDLED, as_rejected, note, title
 from api.http import services
 from api.middleware import TOKEN_COOKIE
 from api.ui import words
@@ -95,6 +95,7 @@ def render(request: Request, template: str, code: int = 200, **values: Any) -> R
 
 
 def problem(request: Request, refusal: Rejected) -> Response:
+    note(request.scope, refusal)
     return render(request, "problem.html", refusal.code, refusal=refusal, title=title(refusal.code))
 
 

@@ -243,3 +243,14 @@ async def test_a_repeat_whose_first_answer_was_lost_finds_what_was_made(system: 
         await system.commands.create("network", {"name": "other"}, asked)
     with pytest.raises(Conflict):
         await system.commands.create("network", {"name": "one"}, context(ADMIN), id=first.id)
+
+
+async def test_the_refused_creation_of_a_server_is_recorded(system: System) -> None:
+    new, asked = new_server(admin_password="hunter2", user_data="aHVudGVyMg=="), context(READER)
+    with pytest.raises(Forbidden):
+        await system.commands.create_servers([new], asked)
+    await system.log.nc.flush()
+    kept = await system.log.js.get_last_msg(REJECTIONS, f"rejected.server.{new.id}")
+    rejection = msgspec.json.decode(kept.data or b"")
+    assert (rejection["command"], rejection["code"], rejection["request_id"]) == ("create", 403, asked.request_id)
+    assert rejection["params"]["admin_password"] == rejection["params"]["user_data"] == "(redacted)"
