@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from api.http import Json, caller, services
 from api.v1.cloudevents import cloud_event
-from api.v1.filters import event_filter
-from api.v1.scope import whole_number
+from api.v1.filters import FILTERS, event_filter
+from api.v1.scope import only_known, whole_number
 from commands.context import SERVICE
 from domain.errors import Invalid
 from eventlog.envelope import Recorded
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from api.services import Services
 
 MAX_PAGE = 500
+KNOWN = (*FILTERS, "after", "limit", "order")
 
 
 async def listing(request: Request) -> Response:
@@ -34,6 +35,7 @@ async def listing(request: Request) -> Response:
     Filters: `server`, `kind`, `type` (a trailing `*` matches any rest), `actor`, `request`, `since`, `until`; `after`
     (a position or an event's id) and `limit` page through, oldest first unless `order=desc`.
     """
+    only_known(request, *KNOWN)
     at, who = services(request), caller(request)
     wanted = event_filter(request)
     limit = whole_number(request, "limit", 100, most=MAX_PAGE)

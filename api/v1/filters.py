@@ -14,6 +14,7 @@ from domain.errors import Invalid
 from eventlog.envelope import Recorded
 
 PREFIX = "*"
+FILTERS = ("server", "kind", "type", "actor", "request", "since", "until")
 
 
 @dataclass(frozen=True)

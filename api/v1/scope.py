@@ -74,6 +74,16 @@ def redacted(value: Any, *, operator: bool) -> Any:
     return value
 
 
+def only_known(request: Request, *known: str) -> None:
+    """Refuse a query parameter that would be left out silently: a filter that was meant but misspelt shows too much."""
+    if unknown := sorted(set(request.query_params) - set(known)):
+        raise Invalid(
+            f"Unknown query parameters: {', '.join(unknown)}",
+            hint=f"Known are {', '.join(known)}.",
+            reason="query",
+        )
+
+
 def whole_number(request: Request, name: str, default: int, *, most: int) -> int:
     """A query parameter that counts something. Raises 400 for anything but 0..most."""
     text = request.query_params.get(name)

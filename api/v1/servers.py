@@ -15,11 +15,13 @@ from starlette.responses import Response
 from api.http import Json, caller, services
 from api.v1.document import document, legal_now
 from api.v1.moments import parse, state_at
-from api.v1.scope import PAGE_LIMIT, visible_server, whole_number
+from api.v1.scope import PAGE_LIMIT, only_known, visible_server, whole_number
 from domain.errors import Invalid
 from domain.server import Server
 from domain.states import status, statuses_to_states
 from projections.query import InvalidQuery, MarkerNotFound, ServerQuery, StatePair
+
+KNOWN = ("name", "status", "host", "deleted", "all_projects", "limit", "marker")
 
 
 async def index(request: Request) -> Response:
@@ -44,6 +46,7 @@ async def listing(request: Request) -> Response:
 
     Filters: `name` (regular expression), `status`, `host`; `limit` and `marker` page through, newest first.
     """
+    only_known(request, *KNOWN)
     query = request.query_params
     at = services(request).read
     limit = whole_number(request, "limit", 100, most=PAGE_LIMIT)

@@ -19,8 +19,8 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http import caller, services
 from api.v1.cloudevents import cloud_events
-from api.v1.filters import EventFilter, event_filter
-from api.v1.scope import owner_of, sees
+from api.v1.filters import FILTERS, EventFilter, event_filter
+from api.v1.scope import only_known, owner_of, sees
 from domain.errors import Invalid, Unavailable
 from eventlog.envelope import Recorded, subject_of
 from eventlog.errors import LogUnavailable
@@ -54,6 +54,7 @@ async def stream(request: Request) -> Response:
     """
     if len(_open) >= MAX_STREAMS:
         raise Unavailable("Too many streams are open", hint="Close one, or try again in a moment.", reason="streams")
+    only_known(request, *FILTERS, "after")
     at, who = services(request), caller(request)
     wanted = event_filter(request)
     after = _start(request)

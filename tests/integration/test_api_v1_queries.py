@@ -257,3 +257,15 @@ async def test_lists_are_filtered_and_paged(plane: Plane, demo: httpx.AsyncClien
     assert (await get(demo, "/v1/servers", status="ERROR", name="^list-"))["servers"] == []
     for wrong in ({"status": "NICE"}, {"limit": "many"}, {"marker": "x"}, {"name": "("}):
         assert (await demo.get("/v1/servers", params=wrong)).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/events/stream", "/v1/servers"])
+async def test_an_unknown_query_parameter_is_refused_and_the_known_are_named(
+    demo: httpx.AsyncClient, path: str
+) -> None:
+    answer = await demo.get(path, params={"sevrer": "x", "tpye": "y"})
+    assert answer.status_code == 400
+    problem = answer.json()
+    assert problem["detail"] == "Unknown query parameters: sevrer, tpye"
+    for known in {"/v1/servers": ("name", "status", "host", "limit", "marker")}.get(path, ("server", "type", "after")):
+        assert known in problem["hint"]
