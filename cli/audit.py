@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -42,8 +42,11 @@ def verify(data: Path, config: Path | None, tables: Tables, file: Path | None) -
 @audit.command()
 @command
 @click.argument("file", type=FILE)
-def export(data: Path, config: Path | None, tables: Tables, file: Path) -> None:
-    """Write the whole log to FILE."""
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def export(data: Path, config: Path | None, tables: Tables, file: Path, force: bool) -> None:
+    """Write the whole log to FILE, readable by its owner only."""
+    if file.exists() and not force:
+        raise Stop(f"{file} exists: choose another name, or give --force to replace it", 2)
     asyncio.run(_export(data, file))
 
 
@@ -105,12 +108,48 @@ async def _verify_file(data: Path, file: Path) -> None:
     key = load_public_key(data / "keys")
     _stop_at(await asyncio.to_thread(archive.verify, file, key))
     machine, position = MachineAudit(), 0
+    hashes: list[str] = []
     for entry in archive.read(file):
         position = entry.position
-        commit = decode(position, entry.subject, bytes(entry.message), entry.recorded_at).commit
-        if (wrong := machine.feed(commit)) is not None:
+        recorded = decode(position, entry.subject, bytes(entry.message), entry.recorded_at)
+        if (wrong := machine.feed(recorded.commit)) is not None:
             _stop_at(Finding(position, entry.subject, wrong))
+        hashes.append(recorded.hash)
     _all_well(position, machine.events, None)
+    click.echo(await _end_of(data, hashes))
+
+
+class Differs(Stop):
+    """A file says something else than the log it was taken from."""
+
+
+async def _end_of(data: Path, hashes: list[str]) -> str:
+    """What the log of the data directory says of a file with these commits. Raises Stop if it says another thing.
+
+    A file that was cut and given a fitting trailer is whole in itself: only the log can tell that it went on.
+    """
+    from cli.offline import open_place
+
+    alone = f"whole up to position {len(hashes)}; nothing anchors its end"
+    try:
+        async with open_place(data) as place:
+            last, compared = await place.log.last_position(), 0
+            async for batch in place.log.scan(upto=min(last, len(hashes))):
+                for one in batch:
+                    if one.hash != hashes[one.position - 1]:
+                        if one.position == 1:
+                            return f"{alone}: the log in {data} is another one"
+                        raise Differs(f"position {one.position} is not what the log in {data} has there")
+                    compared = one.position
+    except Differs:
+        raise
+    except Stop as stop:
+        return f"{alone} ({stop})"
+    if compared == last == len(hashes):
+        return f"the file ends where the log in {data} ends, and every commit is the same"
+    if last > len(hashes):
+        return f"the file ends at {len(hashes)}, the log in {data} goes on to {last}: whole as far as it goes"
+    return f"whole up to position {len(hashes)}; the log in {data} ends at {compared}, nothing anchors what follows"
 
 
 def _stop_at(finding: Finding | None) -> None:
@@ -131,7 +170,7 @@ async def _export(data: Path, file: Path) -> None:
     async with open_place(data) as place:
         last = await place.log.last_position()
         try:
-            with output.progress("exporting") as tell, fresh.open("wb") as out:
+            with output.progress("exporting") as tell, _private(fresh) as out:
                 trailer = await archive.export(place.log, out, progress=lambda done: tell(done, last))
                 os.fsync(out.fileno())
             os.replace(fresh, file)
@@ -141,6 +180,11 @@ async def _export(data: Path, file: Path) -> None:
     click.echo(f"{trailer.count} commits are in {file}")
 
 
+def _private(file: Path) -> IO[bytes]:
+    """A new file for its owner only: a log names users and what they did."""
+    return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None:
     from cli.offline import open_place
     from eventlog import archive
@@ -148,14 +192,14 @@ async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None
     from projections import replay as projection
 
     _must_exist(file)
+    key = load_public_key(data / "keys")
+    _stop_at(await asyncio.to_thread(archive.verify, file, key))  # before there is a directory for it
     async with open_place(data, may_be_new=True) as place:
         if place.running:
             raise Stop(f"chronova runs on {data}: stop it first")
         total = sum(1 for _ in file.open("rb")) - 2
         with output.progress("restoring") as tell:
-            count = await archive.restore(
-                place.log, file, public_key=load_public_key(data / "keys"), progress=lambda done: tell(done, total)
-            )
+            count = await archive.restore(place.log, file, public_key=key, progress=lambda done: tell(done, total))
         click.echo(f"{count} commits are restored to {data}")
         if read_models:
             with output.progress("replaying") as tell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,21 @@ def test_wrong_usage_is_exit_code_2_and_nothing_there_is_1(tmp_path: Path) -> No
         assert nothing.stderr.startswith("chronova: ")
 
 
+def _cut(lines: list[bytes], into: Path, count: int) -> None:
+    """An archive without its end, whose trailer was made to fit."""
+    kept = lines[: count + 1]
+    trailer = {"count": count, "first": 1, "last": count, "sha256": sha256(b"".join(kept)).hexdigest()}
+    into.write_bytes(b"".join(kept) + json.dumps(trailer, separators=(",", ":")).encode() + b"\n")
+
+
+def test_garbage_is_not_restored_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "garbage").write_bytes(b"\x00\xff not a log\n")
+    for command in ("import", "restore"):
+        done = chronova("audit", command, tmp_path / "garbage", data=tmp_path / "new")
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert not (tmp_path / "new").exists()
+
+
 def test_a_log_goes_out_of_one_directory_and_into_another(tmp_path: Path) -> None:
     source, target, file = tmp_path / "source", tmp_path / "target", tmp_path / "log.jsonl"
     with running(source) as system, system.client() as client:
@@ -124,6 +140,14 @@ def test_a_log_goes_out_of_one_directory_and_into_another(tmp_path: Path) -> Non
     with running(target) as system, system.client("chronova-admin") as client:
         assert client.get(f"/v1/servers/{server}").json()["server"]["name"] == "traveller"
     lines = file.read_bytes().splitlines(keepends=True)
+    assert file.stat().st_mode & 0o077 == 0
+    assert chronova("audit", "export", file, data=source).returncode == 2
+    assert chronova("audit", "export", file, "--force", data=source).returncode == 0
+    _cut(lines, tmp_path / "cut.jsonl", 20)
+    against = chronova("audit", "verify", tmp_path / "cut.jsonl", data=source)
+    assert "the file ends at 20, the log" in against.stdout, against.stderr
+    alone = chronova("audit", "verify", tmp_path / "cut.jsonl", data=tmp_path / "nothing")
+    assert "whole up to position 20; nothing anchors its end" in alone.stdout, alone.stderr
     file.write_bytes(b"".join(lines).replace(b"traveller", b"trave11er", 1))
     broken = chronova("audit", "verify", file, data=source)
     assert broken.returncode == 1
