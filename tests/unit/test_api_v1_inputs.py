@@ -30,7 +30,7 @@ def test_every_schema_is_one_and_closed(command: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "garbage", "9" * 5000])
-def test_what_is_no_moment_is_refused(text: str) -> None:
+def test_a_moment_outside_all_years_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="no moment"):
         parse(text)
 
