@@ -6,11 +6,13 @@ runs, when a name is not clear, and with the API's own sentence when it refuses.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import yaml
 
@@ -19,6 +21,7 @@ from cli.errors import Stop
 
 CLOUD = "chronova-admin"
 TIMEOUT_SECONDS = 30.0
+_ID = re.compile(r"[\w-]+")
 
 
 class System:
@@ -34,8 +37,10 @@ class System:
         return self._body(self.http.post(path, json=body))
 
     def server_id(self, name: str) -> str:
-        """The id of a server given by id, by name, or by the beginning of its id."""
-        answer = self.http.get(f"/v1/servers/{name}") if "/" not in name else None
+        """The id of a server given by id, by name, or by the beginning of its id; of a deleted one if none lives."""
+        if not name.strip() or not name.isprintable():
+            raise Stop(f"{name!r} names no server: give its name or id", 2)
+        answer = self.http.get(f"/v1/servers/{name}") if _ID.fullmatch(name) else None
         if answer is not None and answer.status_code == 200:
             return name
         servers = self.get("/v1/servers", limit=1000)["servers"]
@@ -43,15 +48,24 @@ class System:
             one["id"] for one in servers if len(name) >= 4 and one["id"].startswith(name)
         ]
         if not found:
+            found = self._deleted(name)
+        if not found:
             raise Stop(f"there is no server {name!r}: `openstack server list` shows names and ids")
         if len(found) > 1:
             raise Stop(f"{len(found)} servers are named {name!r}: give the id ({', '.join(found[:3])}, ...)")
         return str(found[0])
 
+    def _deleted(self, name: str) -> list[str]:
+        """The newest deleted server of a name."""
+        servers = self.get("/v1/servers", deleted="true", name=f"^{re.escape(name)}$", limit=1)["servers"]
+        for one in servers:
+            click.echo(f"chronova: no server is named {name!r} now; {one['id']} is the newest that was", err=True)
+        return [str(one["id"]) for one in servers]
+
     def _body(self, answer: httpx.Response) -> Any:
         if answer.status_code < 400:
             return answer.json()
-        raise Stop(problem(answer))
+        raise Stop(problem(answer), 2 if answer.status_code in (400, 422) else 1)
 
 
 @contextmanager

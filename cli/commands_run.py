@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options as shared
+from cli import preflight
 from cli.options import command
 from cli.settings import MAX_HOSTS, Tables, option
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     "--nats-sync",
     metavar="always|DURATION|default",
     default="always",
+    callback=preflight.sync_interval,
     help="When the log is forced to disk: always, or every DURATION such as 2s.",
 )
 @shared.LOG_LEVEL
@@ -49,6 +51,8 @@ def _role(name: str, function: Any) -> Any:
 def _control(data: Path, tables: Tables, parts: set[str], values: dict[str, Any]) -> None:
     from cli import roles
 
+    if values["database"]:
+        preflight.database_must_answer(values["database"])
     roles.run(roles.control(_role_options(data, tables, **values), frozenset(parts)))
 
 
@@ -69,6 +73,7 @@ def _role_options(
 
     if not nats:
         raise click.UsageError("where is NATS? give --nats URL (`chronova up` brings one of its own)")
+    preflight.nats_must_answer(nats)
     logging.set_up(log_level, role)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     return RoleOptions(

@@ -15,9 +15,11 @@ from typing import Any
 
 import click
 
+from cli import preflight
 from cli.errors import Stop
 from cli.settings import DEFAULT_LISTEN, DRIVERS, Tables, default_data_dir, option, read_config
 
+INTERRUPTED = 130  # as shells tell that Ctrl-C ended a command
 LEVELS = ("debug", "info", "warning", "error")
 # Every option that a configuration file may hold: one file serves all commands.
 KNOWN = {
@@ -33,16 +35,15 @@ LISTEN = option(
 )
 DRIVER = option("--driver", type=click.Choice(DRIVERS), default="auto", help="What stands behind the agents.")
 LOG_LEVEL = option("--log-level", type=click.Choice(LEVELS), default="info", help="How much the logs say.")
-DATABASE = option("--database", metavar="URL", help="SQLAlchemy URL of the read models; default: SQLite under DIR.")
-NATS = option(
-    "--nats", metavar="URL[,URL]", callback=lambda _c, _p, value: split(value), help="A running NATS (cluster)."
+DATABASE = option(
+    "--database",
+    metavar="URL",
+    callback=preflight.database_url,
+    help="SQLAlchemy URL of the read models; default: SQLite under DIR.",
 )
+NATS = option("--nats", metavar="URL[,URL]", callback=preflight.nats_urls, help="A running NATS (cluster).")
 NATS_USER = option("--nats-user", metavar="NAME", help="Who this role is on NATS.")
 NATS_PASSWORD = option("--nats-password", metavar="TEXT", help="Better given as CHRONOVA_NATS_PASSWORD.")
-
-
-def split(value: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -59,8 +60,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 traceback.print_exc()
             click.echo(f"chronova: {stop}", err=True)
             sys.exit(stop.code)
-        except (click.ClickException, click.exceptions.Exit, KeyboardInterrupt):
-            raise
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise  # click ends quietly when nobody reads on
         except Exception as error:  # the boundary to the person at the terminal: one line, the rest with --debug
             if debug:
                 traceback.print_exc()

@@ -23,7 +23,7 @@ from cli import keys
 from cli.errors import Stop
 from cli.settings import Tables, build
 
-NATS_SECONDS = 60.0
+NATS_SECONDS = 10.0
 NATS_PAUSE_SECONDS = 0.2
 REQUESTS_SECONDS = 5
 HOSTS_SECONDS = 30.0

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli import keys, rundir
+from cli import keys, preflight, rundir
 from cli.children import Child
 from cli.errors import Stop
 from cli.supervisor import Supervisor, bound_log
@@ -56,6 +56,10 @@ def up(options: UpOptions) -> None:
     """Run until SIGTERM or SIGINT. Raises Stop."""
     begun = time.monotonic()
     _must_have_room(options.data)
+    if options.nats:
+        preflight.nats_must_answer(options.nats)
+    if options.database:
+        preflight.database_must_answer(options.database)
     lock = rundir.DataLock.take(options.data)
     try:
         _end_leftovers(options.data)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -64,6 +67,51 @@ def test_events_begin_where_they_are_told_to(system: Running) -> None:
 def test_explain_says_why_a_command_is_refused(system: Running) -> None:
     assert "SHUTOFF" in output_of(system, "explain", "web")
     assert "pause" in output_of(system, "explain", "web", "--command", "pause")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", ""),
+        ("show", "a\nb"),
+        ("show", "web", "--as-of", "garbage"),
+        ("show", "web", "--as-of", "0001-01-01T00:00:00+23:59"),
+        ("explain", "web", "--command", "dance"),
+        ("events", "--from", "99999999999999999999"),
+    ],
+)
+def test_what_can_not_be_meant_is_wrong_usage(system: Running, words: tuple[str, ...]) -> None:
+    done = chronova(*words, data=system.data)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def test_a_deleted_server_is_found_by_its_name(system: Running) -> None:
+    with system.client() as client:
+        server = system.create_server(client, "leaver")
+        client.delete(f"/compute/v2.1/servers/{server}")
+        until(lambda: client.get(f"/compute/v2.1/servers/{server}").status_code == 404, "gone")
+    assert "delete" in output_of(system, "history", "leaver")
+    told = output_of(system, "explain", "leaver")
+    assert f"{server} is DELETED: It was deleted at" in told
+    assert "by demo, request req-" in told
+
+
+def test_readers_may_go_away_and_people_may_interrupt(system: Running) -> None:
+    command = [sys.executable, "-P", "-m", "cli.main", "events", "--follow", "--data", str(system.data)]
+    for end in ("read no more", "interrupt"):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline()
+            if end == "interrupt":
+                process.send_signal(signal.SIGINT)
+            else:
+                process.stdout.close()
+                with system.client() as client:
+                    system.create_server(client, "news")
+            process.wait(30)
+            assert process.stderr.read() == ""
+            assert process.returncode == (130 if end == "interrupt" else 1)
 
 
 def test_nothing_is_stuck(system: Running) -> None:

@@ -10,7 +10,8 @@ import pytest
 from cli import rundir
 from cli.errors import Stop
 from cli.keys import secret
-from cli.options import KNOWN, split
+from cli.options import KNOWN
+from cli.preflight import split
 from cli.settings import build, read_config
 from cli.supervisor import MAX_LOG_BYTES, bound_log
 from cli.up import host_names, split_address
