@@ -36,12 +36,18 @@ def explain(data: Path, config: Path | None, tables: Tables, server: str, about:
     if told.get("command"):
         for key, value in told["command"].items():
             click.echo(f"  {key}: {value}")
-    click.echo(f"Possible now: {', '.join(told['commands'])}")
+    click.echo(f"Possible now: {', '.join(told['commands']) or 'nothing'}")
+    for one in told["rejections"][:1]:
+        click.echo(f"Last refused: {one['command']} by {one['by']} at {output.when(one['at'])} UTC: {one['message']}")
 
 
-def _evidence(evidence: Any) -> None:
-    if isinstance(evidence, list) and evidence and all(isinstance(one, dict) for one in evidence):
-        columns = list(dict.fromkeys(key for one in evidence for key in one))
-        output.table("Evidence", columns, [[one.get(key) for key in columns] for one in evidence])
-    elif evidence:
-        output.as_json(evidence)
+def _evidence(evidence: dict[str, Any] | None) -> None:
+    if evidence is None:
+        return
+    rows = [
+        [one["host"], one["filter"], one["need"], one["have"]]
+        if one["filter"]
+        else [one["host"], "could take it", "", f"weight {one['weight']}"]
+        for one in evidence["rows"]
+    ]
+    output.table(evidence["summary"], ["host", "filter", "need", "have"], rows)

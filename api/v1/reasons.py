@@ -1,7 +1,7 @@
 """Why a server is as it is, in plain words, with the evidence and the next thing to do. Pure.
 
-Looks, in this order, at what is stuck, what failed, what is in progress and what was refused last. Every answer names
-commands that are legal now, so that nobody is sent to a door that is shut.
+Looks, in this order, at whether it was deleted, what is stuck, what failed and what is in progress. Every answer names
+the commands that are legal now, so that nobody is sent to a door that is shut; what was refused last stands beside it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ NEXT_AFTER = {
     "cancelled": "Another command took its place; look at that one.",
     "reset_state": "An administrator set this state. Set it back with reset-state when the server is well.",
 }
+WAITS_FOR = {"confirm-resize": "It waits for a decision: confirm-resize keeps its new size, revert-resize its old one."}
 WAYS_OUT = ("rebuild", "reboot-hard", "stop", "start", "reset-state", "delete")
 
 
@@ -37,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Reasons:
-    """`kind`: stuck, failed, in_progress, refused or well. `advice`: sentences; `commands`: legal now."""
+    """`kind`: deleted, stuck, failed, in_progress or well. `advice`: sentences; `commands`: legal now."""
 
     kind: str
     summary: str
@@ -56,8 +57,9 @@ def reasons(
     """`actions` newest first, with steps; `rejections` newest first; `legal` what the reader could do now."""
     failed = next((one for one in actions if one.result == "Error" and one.outcome != "cancelled"), None)
     refused = tuple(rejections[:5])
-    ways = tuple(command for command in WAYS_OUT if command in legal)
     operation = server.operation
+    if server.deleted:
+        return _deleted(server, actions, refused)
     if operation is not None and operation.stuck:
         action = next((one for one in actions if one.request_id == operation.request_id), None)
         return Reasons(
@@ -67,11 +69,11 @@ def reasons(
             action=action,
             step=_wrong_step(action),
             advice=("An operator decides: chronova stuck list, then retry, skip or abandon.",),
-            commands=ways,
+            commands=tuple(legal),
             refused=refused,
         )
     if server.fault is not None and (server.vm_state == "error" or (failed is not None and failed is actions[0])):
-        return _failed(server, failed, ways, refused)
+        return _failed(server, failed, legal, refused)
     if operation is not None:
         waits = {"agent": f"host {server.host}", "operator": "an operator"}.get(operation.awaits, "the control plane")
         return Reasons(
@@ -79,26 +81,29 @@ def reasons(
             f"{_title(operation.command)} is in progress: step {operation.step or 'starting'}, waiting for {waits}.",
             action=next((one for one in actions if one.request_id == operation.request_id), None),
             advice=(f"It ends by itself, at the latest at {operation.deadline:%H:%M:%S} UTC.",),
-            commands=ways,
-            refused=refused,
-        )
-    if refused:
-        last = refused[0]
-        advice = (last.hint,) if last.hint else ()
-        return Reasons(
-            "refused",
-            f"{_title(last.command)} was refused: {last.message}",
-            advice=advice,
             commands=tuple(legal),
             refused=refused,
         )
     return Reasons(
-        "well", f"Nothing is wrong: the server is {status(server.vm_state, server.task_state)}.", commands=ways
+        "well",
+        f"Nothing is wrong: the server is {status(server.vm_state, server.task_state)}.",
+        advice=tuple(WAITS_FOR[command] for command in WAITS_FOR if command in legal),
+        commands=tuple(legal),
+        refused=refused,
     )
 
 
+def _deleted(server: Server, actions: Sequence[ActionRow], refused: tuple[RejectionRow, ...]) -> Reasons:
+    """Who did it, when, and by which request."""
+    by = next((one for one in actions if one.action == "delete" and one.result == "Success"), None)
+    at = server.terminated_at or (by.finish_time if by is not None else None)
+    when = f" at {at:%Y-%m-%d %H:%M:%S} UTC" if at is not None else ""
+    who = f" by {by.user_name or by.user_id}, request {by.request_id}" if by is not None else ""
+    return Reasons("deleted", f"It was deleted{when}{who}.", action=by, refused=refused)
+
+
 def _failed(
-    server: Server, failed: ActionRow | None, ways: tuple[str, ...], refused: tuple[RejectionRow, ...]
+    server: Server, failed: ActionRow | None, legal: Sequence[str], refused: tuple[RejectionRow, ...]
 ) -> Reasons:
     fault = server.fault
     assert fault is not None
@@ -113,6 +118,8 @@ def _failed(
         advice = ["Every host that could take it was tried, and failed so. Mend that, then create it again."]
     if failed is not None and any(one.undo for one in failed.steps):
         advice.append("What was done before the failure was taken back.")
+    if ways := [command for command in WAYS_OUT if command in legal]:
+        advice.append(f"Ways out: {', '.join(ways)}.")
     return Reasons(
         "failed",
         f"{what} failed{where}{on}: {message}",
@@ -121,7 +128,7 @@ def _failed(
         step=step,
         evidence=evidence(failed),
         advice=tuple(advice),
-        commands=ways,
+        commands=tuple(legal),
         refused=refused,
     )
 

@@ -104,7 +104,8 @@ def test_a_failure_names_action_step_host_and_cause() -> None:
     found = reasons(state, [failed], [], ["delete", "reboot-hard", "lock"])
     assert found.kind == "failed"
     assert found.summary == "Pause failed at step pause on host-1: The disk is full"
-    assert found.commands == ("reboot-hard", "delete")
+    assert found.commands == ("delete", "reboot-hard", "lock")
+    assert found.advice == ("Ways out: reboot-hard, delete.",)
 
 
 def test_no_valid_host_comes_with_its_evidence() -> None:
@@ -151,11 +152,24 @@ def test_a_failed_undo_goes_to_an_operator() -> None:
     assert "chronova stuck" in found.advice[0]
 
 
-def test_the_last_refusal_is_told_with_its_hint() -> None:
+def test_a_refusal_stands_beside_the_state_of_a_healthy_server() -> None:
     found = reasons(server(), [action("create")], [rejection()], ["stop"])
-    assert found.kind == "refused"
-    assert found.summary.startswith("Start was refused: Cannot 'start'")
-    assert found.advice == ("start is legal in vm_state stopped.",)
+    assert (found.kind, found.commands) == ("well", ("stop",))
+    assert found.refused[0].hint == "start is legal in vm_state stopped."
+
+
+def test_a_resize_that_waits_says_for_what() -> None:
+    found = reasons(server(vm_state="resized"), [action("resize")], [], ["confirm-resize", "revert-resize", "delete"])
+    assert found.commands == ("confirm-resize", "revert-resize", "delete")
+    assert "confirm-resize" in found.advice[0]
+
+
+def test_a_deletion_says_who_when_and_by_which_request() -> None:
+    fault = ServerFault(500, "broken", NOW)
+    gone = server(vm_state="deleted", fault=fault, terminated_at=NOW)
+    found = reasons(gone, [action("delete"), action("create")], [rejection()], [])
+    assert found.kind == "deleted"
+    assert found.summary == f"It was deleted at {NOW:%Y-%m-%d %H:%M:%S} UTC by demo, request req-1."
 
 
 def test_an_old_failure_is_no_reason_once_something_worked() -> None:
