@@ -114,12 +114,14 @@ def unwind(decision: Decision, step: Step, fault: Fault, unchanged: bool) -> Non
     assert operation is not None
     workflow = WORKFLOWS[operation.command]
     done = [workflow.step(name) for name in reversed(operation.done)]
-    first = [] if unchanged else [step]
+    # What a request took in the control plane (a volume, an image to be) is given back though no agent did a thing.
+    taken = step.order is not None and step.undo is not None and UNDO[step.undo].control is not None
+    first = [step] if taken or not unchanged else []
     plan: list[str] = []
     for name in (candidate.undo for candidate in (*first, *done)):
         if name is not None and name not in plan:
             plan.append(name)
-    params = operation.params | {"undo_plan": plan, "unchanged": unchanged and not plan}
+    params = operation.params | {"undo_plan": plan, "unchanged": unchanged and not operation.done}
     deadline = max(operation.deadline, decision.now + timedelta(seconds=UNDO_SECONDS)) if plan else operation.deadline
     undoing = msgspec.structs.replace(operation, undoing=True, fault=fault, params=params, deadline=deadline)
     next_undo(decision, undoing)
