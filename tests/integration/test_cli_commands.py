@@ -96,6 +96,21 @@ def test_a_deleted_server_is_found_by_its_name(system: Running) -> None:
     assert "by demo, request req-" in told
 
 
+def test_a_server_without_a_host_is_explained_by_a_table(system: Running) -> None:
+    with system.client("chronova-admin") as client:
+        huge = {"name": "huge", "id": "huge", "vcpus": 100_000_000, "ram": 512, "disk": 1}
+        client.post("/compute/v2.1/flavors", json={"flavor": huge})
+        image = client.get("/image/v2/images").json()["images"][0]["id"]
+        body = {"name": "homeless", "flavorRef": "huge", "imageRef": image, "networks": "none"}
+        server = client.post("/compute/v2.1/servers", json={"server": body}).json()["server"]["id"]
+        path = f"/compute/v2.1/servers/{server}"
+        until(lambda: client.get(path).json()["server"]["status"] == "ERROR", "no host", 20)
+    told = output_of(system, "explain", "homeless")
+    assert "Every host was dropped" in told
+    assert all(any(host in line and "100000000" in line for line in told.splitlines()) for host in ("host-1", "host-2"))
+    assert "{" not in told
+
+
 def test_readers_may_go_away_and_people_may_interrupt(system: Running) -> None:
     command = [sys.executable, "-P", "-m", "cli.main", "events", "--follow", "--data", str(system.data)]
     for end in ("read no more", "interrupt"):

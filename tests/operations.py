@@ -1,0 +1,233 @@
+"""The operations of a server's life: what proves each on a real guest, and how to try it on drivers without one.
+
+`pytest --write-operations tests/e2e` writes docs/operations-matrix.md from what that run has seen; without the option a
+run checks that the document is what it saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openstack
+
+from tests.life import Guest, World
+from tests.running import until
+from tests.seen import PASSED
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "operations-matrix.md"
+SETTLE_SECONDS = 30.0
+YES, NO = "yes", "refused"
+
+
+@dataclass
+class Trial:
+    """A server on a driver without real guests, and what its operations leave behind for later ones."""
+
+    world: World
+    guest: Guest
+    image_id: str = ""
+    flavor_id: str = ""
+    volume_id: str = ""
+    port_id: str = ""
+    earlier: str = ""  # the request id of the action before
+
+    def newest_action(self) -> Any:
+        return next(iter(self.world.cloud.compute.server_actions(self.guest.id)))
+
+    def do(self, action: str, status: str, *arguments: Any, **fields: Any) -> None:
+        """An action of the SDK that has to end in `status` and be told as a success."""
+        getattr(self.world.cloud.compute, action)(self.guest.id, *arguments, **fields)
+        self.settles(status)
+
+    def settles(self, status: str) -> None:
+        """Wait for the status, or for an action that failed: a task_state does not show every work."""
+
+        def ended() -> Any:
+            last = self.newest_action()
+            if last.message is not None and last.request_id != self.earlier:
+                return last.message
+            server = self.guest.server
+            return server.status if server.status == status and not server.task_state else None
+
+        outcome = until(ended, f"the server is {status}", SETTLE_SECONDS)
+        if outcome != status:
+            raise Refused(outcome)
+
+
+class Refused(Exception):
+    """The driver could not do it; the server is as it was."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    name: str
+    proof: str  # the test that sees it inside a real guest
+    attempt: Callable[[Trial], None]
+
+
+def simple(action: str, status: str, *arguments: Any, **fields: Any) -> Callable[[Trial], None]:
+    return lambda trial: trial.do(action, status, *arguments, **fields)
+
+
+def _image(trial: Trial) -> None:
+    image = trial.world.cloud.compute.create_server_image(trial.guest.id, "trial")
+    trial.settles("ACTIVE")
+    trial.image_id = image.id
+    until(lambda: trial.world.cloud.image.get_image(image.id).status == "active", "the image is active", SETTLE_SECONDS)
+
+
+def _boot_snapshot(trial: Trial) -> None:
+    other = trial.world.create("other", image_id=trial.image_id)
+    other.settles("ACTIVE")
+    other.delete()
+
+
+def _attach_volume(trial: Trial) -> None:
+    storage = trial.world.cloud.block_storage
+    volume = storage.create_volume(name="trial", size=1)
+    storage.wait_for_status(volume, "available", failures=["error"], interval=0.1, wait=SETTLE_SECONDS)
+    trial.volume_id = volume.id
+    trial.world.cloud.compute.create_volume_attachment(trial.guest.id, volume_id=volume.id)
+    _volume_becomes(trial, "in-use", "available")
+
+
+def _detach_volume(trial: Trial) -> None:
+    trial.world.cloud.compute.delete_volume_attachment(trial.guest.id, trial.volume_id)
+    _volume_becomes(trial, "available")
+
+
+def _volume_becomes(trial: Trial, wanted: str, *others: str) -> None:
+    def status() -> str:
+        return str(trial.world.cloud.block_storage.get_volume(trial.volume_id).status)
+
+    until(lambda: status() in (wanted, *others), f"the volume is {wanted}", SETTLE_SECONDS)
+    if status() != wanted:
+        raise Refused(f"the volume is {status()}")
+    trial.settles("ACTIVE")
+
+
+def _attach_interface(trial: Trial) -> None:
+    network = trial.world.cloud.network.find_network("private")
+    trial.port_id = trial.world.cloud.compute.create_server_interface(trial.guest.id, net_id=network.id).port_id
+    trial.settles("ACTIVE")
+    if len(trial.guest.server.addresses["private"]) != 2:
+        raise Refused("there is no second address")
+
+
+def _detach_interface(trial: Trial) -> None:
+    trial.world.cloud.compute.delete_server_interface(trial.port_id, server=trial.guest.id)
+    until(lambda: len(trial.guest.server.addresses["private"]) == 1, "one address", SETTLE_SECONDS)
+    trial.settles("ACTIVE")
+
+
+def _add_group(trial: Trial) -> None:
+    trial.world.cloud.network.create_security_group(name="trial")
+    trial.do("add_security_group_to_server", "ACTIVE", "trial")
+
+
+def _resize(trial: Trial) -> None:
+    trial.do("resize_server", "VERIFY_RESIZE", "1")
+
+
+_RESCUE = "test_rescue_boots_another_disk_with_the_own_one_second"
+_RESIZE = "test_resize_is_seen_inside_and_reverted"
+_SHELVE = "test_a_shelved_server_leaves_its_host_and_comes_back_whole"
+_STOP = "test_stop_is_a_clean_power_off_and_start_boots_the_same_disk"
+_PAUSE = "test_a_paused_guest_stands_still"
+_SUSPEND = "test_a_suspended_guest_keeps_its_memory"
+_LOCK = "test_a_locked_server_is_left_alone"
+_VOLUME = "test_a_volume_is_written_in_one_guest_and_read_in_another"
+_INTERFACE = "test_interfaces_come_by_network_and_by_port_and_go"
+_GROUPS = "test_security_groups_are_kept_with_the_server"
+_REBOOT = "test_reboot_soft_and_hard"
+
+OPERATIONS = (
+    Operation("create", "test_a_server_boots_with_what_was_asked_for", lambda trial: trial.settles("ACTIVE")),
+    Operation("stop", _STOP, simple("stop_server", "SHUTOFF")),
+    Operation("start", _STOP, simple("start_server", "ACTIVE")),
+    Operation("reboot, soft", _REBOOT, simple("reboot_server", "ACTIVE", "SOFT")),
+    Operation("reboot, hard", _REBOOT, simple("reboot_server", "ACTIVE", "HARD")),
+    Operation("pause", _PAUSE, simple("pause_server", "PAUSED")),
+    Operation("unpause", _PAUSE, simple("unpause_server", "ACTIVE")),
+    Operation("suspend", _SUSPEND, simple("suspend_server", "SUSPENDED")),
+    Operation("resume", _SUSPEND, simple("resume_server", "ACTIVE")),
+    Operation("lock", _LOCK, simple("lock_server", "ACTIVE")),
+    Operation("unlock", _LOCK, simple("unlock_server", "ACTIVE")),
+    Operation(
+        "change password",
+        "test_a_password_is_changed_through_the_guest_agent",
+        simple("change_server_password", "ACTIVE", "Sesame-2"),
+    ),
+    Operation("create image", "test_a_snapshot_is_whole_and_names_its_source", _image),
+    Operation("boot from a snapshot", "test_a_new_server_boots_from_the_snapshot", _boot_snapshot),
+    Operation("create backup", "test_backups_rotate", simple("backup_server", "ACTIVE", "backup", "daily", 1)),
+    Operation("rescue", _RESCUE, simple("rescue_server", "RESCUE")),
+    Operation("unrescue", _RESCUE, simple("unrescue_server", "ACTIVE")),
+    Operation(
+        "rebuild",
+        "test_rebuild_from_a_snapshot_and_from_an_image",
+        lambda trial: trial.do("rebuild_server", "ACTIVE", image=trial.world.image_id),
+    ),
+    Operation("resize", _RESIZE, _resize),
+    Operation("revert resize", _RESIZE, simple("revert_server_resize", "ACTIVE")),
+    Operation("resize again", "test_resize_is_confirmed", _resize),
+    Operation("confirm resize", "test_resize_is_confirmed", simple("confirm_server_resize", "ACTIVE")),
+    Operation("shelve and offload", _SHELVE, simple("shelve_server", "SHELVED_OFFLOADED")),
+    Operation("unshelve", _SHELVE, simple("unshelve_server", "ACTIVE")),
+    Operation("attach volume", _VOLUME, _attach_volume),
+    Operation("detach volume", _VOLUME, _detach_volume),
+    Operation("attach interface", _INTERFACE, _attach_interface),
+    Operation("detach interface", _INTERFACE, _detach_interface),
+    Operation("add security group", _GROUPS, _add_group),
+    Operation("remove security group", _GROUPS, simple("remove_security_group_from_server", "ACTIVE", "trial")),
+    Operation(
+        "trigger crash dump",
+        "test_a_crash_dump_makes_the_guest_panic",
+        simple("trigger_server_crash_dump", "ACTIVE"),
+    ),
+    Operation("delete", "test_delete_leaves_a_true_history_and_nothing_else", lambda trial: trial.guest.delete()),
+)
+
+
+def tried(world: World) -> dict[str, str]:
+    """Every operation on one server of a driver without real guests: whether it went through or was refused."""
+    trial = Trial(world, world.create("trial"))
+    seen = {}
+    for operation in OPERATIONS:
+        try:
+            operation.attempt(trial)
+            seen[operation.name] = YES
+        except (Refused, openstack.exceptions.SDKException):
+            seen[operation.name] = NO
+            if trial.guest.server.status == "SHUTOFF":  # a shelve that failed after the guest was shut down
+                trial.do("start_server", "ACTIVE")
+        if operation.name != "delete":
+            trial.earlier = trial.newest_action().request_id
+    return seen
+
+
+HEAD = """# Operations and drivers
+
+Written by the end-to-end suite (`pytest --write-operations tests/e2e`) from what that run has seen.
+
+- **libvirt**: on a real QEMU guest; `inside` means that the named test looked inside the guest (console, guest agent)
+  or, for what a guest cannot know, at its host.
+- **libvirt-test** (libvirt's own test driver, no guest) and **simulated**: `yes` means that the operation ended in
+  the status it should and its history says success; `refused` that it ended with an error that says so, the server as
+  it was.
+
+| operation | libvirt | libvirt-test | simulated | seen by |
+|---|---|---|---|---|
+"""
+
+
+def document(seen: dict[str, dict[str, str]]) -> str:
+    rows = []
+    for operation in OPERATIONS:
+        inside = "inside" if operation.proof in PASSED else "not seen"
+        others = " | ".join(seen[driver][operation.name] for driver in ("libvirt-test", "simulated"))
+        rows.append(f"| {operation.name} | {inside} | {others} | `{operation.proof}` |")
+    return HEAD + "\n".join(rows) + "\n"
