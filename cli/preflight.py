@@ -5,11 +5,9 @@ A value that can not be one ends with exit code 2, a database or NATS that does 
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -47,13 +45,11 @@ def split(value: str | None) -> tuple[str, ...]:
 def database_url(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
-    from sqlalchemy.exc import ArgumentError
-
     from projections.database import parse
 
     try:
         parse(value)
-    except (ArgumentError, ValueError) as error:
+    except ValueError as error:
         raise click.BadParameter(
             f"{value!r} is no database ({error}). Write sqlite:////path/file.db or postgresql://user@host/name."
         ) from error
@@ -79,27 +75,12 @@ def nats_must_answer(urls: tuple[str, ...]) -> None:
 
 def database_must_answer(url: str) -> None:
     """Raises Stop if its directory is not there, or its server does not let us in."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import SQLAlchemyError
+    from projections.database import ReadModelUnavailable, must_answer
 
-    from projections.database import parse
-
-    parsed = parse(url)
-    if parsed.get_backend_name() == "sqlite":
-        folder = Path(parsed.database or "").absolute().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise Stop(f"the directory {folder} of the database can not be written: make it, or mend --database")
-        return
-    engine = create_engine(parsed, connect_args={"connect_timeout": DATABASE_SECONDS})
     try:
-        engine.connect().close()
-    except SQLAlchemyError as error:
-        first = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise Stop(
-            f"no database answers at {parsed.render_as_string()} ({first}): start it, or mend --database"
-        ) from error
-    finally:
-        engine.dispose()
+        must_answer(url, DATABASE_SECONDS)
+    except ReadModelUnavailable as error:
+        raise Stop(f"{error}, or mend --database") from error
 
 
 def _place(url: str) -> tuple[str, int] | None:

@@ -15,6 +15,7 @@ from typing import Any
 import re2  # type: ignore[import-untyped]  # the package has no type information
 from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from projections.schema import LOG, REJECTIONS, SCHEMA_VERSION, metadata, positions, schema_info
 
@@ -33,7 +34,10 @@ class ReadModelUnavailable(Exception):
 
 def parse(url: str) -> URL:
     """The URL with its driver; `postgresql://` means psycopg 3. Raises ValueError for another database."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
@@ -43,6 +47,24 @@ def parse(url: str) -> URL:
     if parsed.drivername != "postgresql+psycopg":
         raise ValueError(f"no read model on {parsed.drivername}: use sqlite or postgresql")
     return parsed
+
+
+def must_answer(url: str, seconds: int) -> None:
+    """Raises ReadModelUnavailable if its directory is not there, or its server lets nobody in within the time."""
+    parsed = parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        folder = os.path.dirname(os.path.abspath(parsed.database or ""))
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise ReadModelUnavailable(f"the directory {folder} of the database can not be written: make it")
+        return
+    engine = create_engine(parsed, connect_args={"connect_timeout": seconds})
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        first = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise ReadModelUnavailable(f"no database answers at {parsed.render_as_string()} ({first}): start it") from error
+    finally:
+        engine.dispose()
 
 
 def name_of(url: str) -> str:
