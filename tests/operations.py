@@ -37,6 +37,11 @@ class Trial:
     def newest_action(self) -> Any:
         return next(iter(self.world.cloud.compute.server_actions(self.guest.id)))
 
+    def went_wrong(self) -> str | None:
+        """What the history says of the operation being tried, if it failed. To be asked last: both end at once."""
+        last = self.newest_action()
+        return last.message if last.request_id != self.earlier else None
+
     def do(self, action: str, status: str, *arguments: Any, **fields: Any) -> None:
         """An action of the SDK that has to end in `status` and be told as a success."""
         getattr(self.world.cloud.compute, action)(self.guest.id, *arguments, **fields)
@@ -46,11 +51,9 @@ class Trial:
         """Wait for the status, or for an action that failed: a task_state does not show every work."""
 
         def ended() -> Any:
-            last = self.newest_action()
-            if last.message is not None and last.request_id != self.earlier:
-                return last.message
             server = self.guest.server
-            return server.status if server.status == status and not server.task_state else None
+            there = server.status == status and not server.task_state
+            return self.went_wrong() or (status if there else None)
 
         outcome = until(ended, f"the server is {status}", SETTLE_SECONDS)
         if outcome != status:
@@ -95,7 +98,7 @@ def _attach_volume(trial: Trial) -> None:
 
 
 def _detach_volume(trial: Trial) -> None:
-    trial.world.cloud.compute.delete_volume_attachment(trial.guest.id, trial.volume_id)
+    trial.world.cloud.compute.delete_volume_attachment(trial.guest.id, trial.volume_id, ignore_missing=False)
     _volume_becomes(trial, "available")
 
 
@@ -112,14 +115,19 @@ def _volume_becomes(trial: Trial, wanted: str, *others: str) -> None:
 def _attach_interface(trial: Trial) -> None:
     network = trial.world.cloud.network.find_network("private")
     trial.port_id = trial.world.cloud.compute.create_server_interface(trial.guest.id, net_id=network.id).port_id
-    trial.settles("ACTIVE")
-    if len(trial.guest.server.addresses["private"]) != 2:
-        raise Refused("there is no second address")
+    _addresses_become(trial, 2)
 
 
 def _detach_interface(trial: Trial) -> None:
-    trial.world.cloud.compute.delete_server_interface(trial.port_id, server=trial.guest.id)
-    until(lambda: len(trial.guest.server.addresses["private"]) == 1, "one address", SETTLE_SECONDS)
+    trial.world.cloud.compute.delete_server_interface(trial.port_id, server=trial.guest.id, ignore_missing=False)
+    _addresses_become(trial, 1)
+
+
+def _addresses_become(trial: Trial, wanted: int) -> None:
+    def ended() -> Any:
+        return len(trial.guest.server.addresses["private"]) == wanted or trial.went_wrong()
+
+    until(ended, f"there are {wanted} addresses", SETTLE_SECONDS)
     trial.settles("ACTIVE")
 
 

@@ -15,4 +15,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" and report.passed:
-        PASSED.add(report.nodeid.rsplit("::", 1)[-1])
+        PASSED.add(report.nodeid.rsplit("::", 1)[-1].partition("@")[0])  # xdist adds the group after an @
