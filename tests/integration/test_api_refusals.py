@@ -16,7 +16,7 @@ from commands.streams import REJECTIONS
 from tests.deployment import Deployment, running_api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NOBODY = str(uuid4())
+NOBODY = "533eca0f-03d2-461a-82cc-824cc975ae86"
 SERVER = {"name": "x", "flavorRef": "1", "imageRef": NOBODY, "networks": "none", "adminPass": "hunter2"}
 
 REFUSED: list[tuple[str, str, Any, str, str]] = [
