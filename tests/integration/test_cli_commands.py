@@ -112,7 +112,9 @@ def test_a_server_without_a_host_is_explained_by_a_table(system: Running) -> Non
 
 
 def test_readers_may_go_away_and_people_may_interrupt(system: Running) -> None:
-    command = [sys.executable, "-P", "-m", "cli.main", "events", "--follow", "--data", str(system.data)]
+    # A test run in the background of a shell hands down that interrupts are ignored.
+    heard = ["env", "--default-signal=INT"]
+    command = [*heard, sys.executable, "-P", "-m", "cli.main", "events", "--follow", "--data", str(system.data)]
     for end in ("read no more", "interrupt"):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -124,7 +126,10 @@ def test_readers_may_go_away_and_people_may_interrupt(system: Running) -> None:
                 process.stdout.close()
                 with system.client() as client:
                     system.create_server(client, "news")
-            process.wait(30)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
             assert process.stderr.read() == ""
             assert process.returncode == (130 if end == "interrupt" else 1)
 
