@@ -196,7 +196,7 @@ async def _set_up(plane: Plane, data: Path) -> None:
     target = ids["project demo"]
     fields = {"user_id": reader.id, "project_id": target, "roles": (ids["reader"],)}
     await commands.create("assignment", fields, context, id=assignment_id(reader.id, "project", target))
-    sizes = {"m1.nano": (1, 96, 1), "m1.small": (1, 512, 5), "m1.huge": (4_000_000, 1 << 20, 10)}
+    sizes = {"m1.nano": (1, 96, 1), "m1.small": (1, 512, 5), "m1.huge": (9_000_000, 1 << 20, 10)}
     for number, (name, (vcpus, ram, disk)) in enumerate(sizes.items(), 1):
         fields = {"name": name, "flavor_id": str(number), "vcpus": vcpus, "ram": ram, "disk": disk}
         await commands.create("flavor", fields, context)
