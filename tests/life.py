@@ -124,6 +124,11 @@ class World:
         }
         return {kind: sorted(things) for kind, things in found.items()}
 
+    def left_since(self, before: dict[str, list[str]]) -> dict[str, list[str]]:
+        """What is there and was not before. Less may be there: a killed system's bridge is used, then removed."""
+        now = self.leftovers()
+        return {kind: new for kind, things in now.items() if (new := sorted(set(things) - set(before[kind])))}
+
 
 class Guest:
     """One server, outside and inside."""

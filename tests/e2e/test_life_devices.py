@@ -27,7 +27,7 @@ def guests(world: World, before: dict[str, list[str]]) -> Iterator[list[Guest]]:
     yield guests
     for guest in guests:
         guest.delete()
-    assert world.leftovers() == before
+    assert world.left_since(before) == {}
 
 
 @pytest.fixture(scope="module")

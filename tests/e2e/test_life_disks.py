@@ -37,7 +37,7 @@ def guest(world: World) -> Iterator[Guest]:
     yield guest
     guest.delete()
     world.cloud.compute.delete_keypair(key)
-    assert world.leftovers() == before
+    assert world.left_since(before) == {}
 
 
 @pytest.fixture(scope="module")

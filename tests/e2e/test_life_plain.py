@@ -98,6 +98,6 @@ def test_delete_leaves_a_true_history_and_nothing_else(
     expected = ["create", "stop", "start", "reboot", "reboot", "pause", "unpause", "suspend", "resume"]
     assert guest.history() == [(action, None) for action in [*expected, "lock", "unlock"]]
     world.client("server", "delete", "--wait", "plain")
-    assert world.leftovers() == before
+    assert world.left_since(before) == {}
     found = chronova("audit", "verify", data=world.data)
     assert found.returncode == 0, found.stdout + found.stderr
