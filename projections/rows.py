@@ -281,7 +281,8 @@ def nova_events(steps: Sequence[StepRow], project_id: str) -> tuple[EventRow, ..
     """The events that Nova would show for these steps, newest first.
 
     A step without an event's name is ours alone and is passed over; taking something back ends a run, so that a second
-    attempt is a second event.
+    attempt is a second event. What was only ordered so far is no event yet: as in Nova, one appears when whoever does
+    it has begun, which here is known by its first sign (progress, or its end).
     """
     runs: list[list[StepRow]] = []
     joinable = False
@@ -294,7 +295,11 @@ def nova_events(steps: Sequence[StepRow], project_id: str) -> tuple[EventRow, ..
             else:
                 runs.append([step])
             joinable = True
-    return tuple(_nova_event(run, project_id) for run in reversed(runs))
+    return tuple(_nova_event(run, project_id) for run in reversed(runs) if any(map(_has_begun, run)))
+
+
+def _has_begun(step: StepRow) -> bool:
+    return step.finish_time is not None or step.progress is not None
 
 
 def _nova_event(run: list[StepRow], project_id: str) -> EventRow:

@@ -16,7 +16,7 @@ from api.compute.carry_out import carry_out
 from api.compute.dispatch import Route
 from api.compute.lookups import server_of
 from api.compute.schemas.actions import ACTIONS as SCHEMAS
-from domain.errors import Conflict, Gone, Invalid
+from domain.errors import Conflict, Gone, Invalid, NotFound
 
 
 def _simple(command: str, success: int = 202) -> Run:
@@ -27,9 +27,24 @@ def _simple(command: str, success: int = 202) -> Run:
     return run
 
 
+def _simple_of_known(command: str) -> Run:
+    """Start, stop and crash dump: an id that no server ever had is refused in other words."""
+    run_simple = _simple(command)
+
+    async def run(call: Call, server_id: str, value: Any) -> Reply:
+        try:
+            return await run_simple(call, server_id, value)
+        except NotFound as refused:
+            if await call.services.read.server(server_id) is not None:
+                raise
+            other = faults.never_existed(server_id)
+            other.recorded = refused.recorded
+            raise other from refused
+
+    return run
+
+
 SIMPLE: dict[str, str] = {
-    "os-start": "start",
-    "os-stop": "stop",
     "pause": "pause",
     "unpause": "unpause",
     "suspend": "suspend",
@@ -78,7 +93,9 @@ async def _reset_network(call: Call, server_id: str, value: Any) -> Reply:
 ACTIONS: dict[str, Action] = {
     **{key: Action(_simple(command)) for key, command in SIMPLE.items()},
     "confirmResize": Action(_simple("confirm-resize", 204)),
-    "trigger_crash_dump": Action(_simple("trigger-crash-dump"), since=17),
+    "os-start": Action(_simple_of_known("start")),
+    "os-stop": Action(_simple_of_known("stop")),
+    "trigger_crash_dump": Action(_simple_of_known("trigger-crash-dump"), since=17),
     "reboot": Action(_reboot),
     "lock": Action(_lock),
     "unlock": Action(_unlock),
@@ -100,7 +117,7 @@ async def act(call: Call) -> Reply:
     if action is None:
         raise Invalid(f"There is no such action: {key}", reason="action")
     if not action.since <= call.version <= action.until:
-        raise faults.no_such_resource()
+        raise faults.not_at_this_version()
     schemas = SCHEMAS.get(key)
     if schemas is not None:
         schemas.check(call.version, body)

@@ -75,12 +75,15 @@ class ComputeApi:
                 following = node.any
                 params.append(part)
             if following is None:
-                raise faults.no_such_resource()
+                raise faults.no_such_path()
             node = following
-        for route in node.routes.get(method, ()):
+        routes = node.routes.get(method)
+        if not routes:
+            raise faults.no_such_path()
+        for route in routes:
             if route.since <= version <= route.until:
                 return route.handler, tuple(params)
-        raise faults.no_such_resource()
+        raise faults.not_at_this_version()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,7 +97,7 @@ class ComputeApi:
             if root == "":
                 answer = reply(versions.all_versions(base_of(scope)))
             elif root != "v2.1":
-                raise faults.no_such_resource()
+                raise faults.no_such_path()
             else:
                 version = versions.negotiate(scope["headers"])
                 if not parts:
@@ -125,7 +128,7 @@ class ComputeApi:
             project_path = f"/{parts[0]}"
             parts = parts[1:]
             if not parts:
-                raise faults.no_such_resource()
+                raise faults.no_such_path()
         handler, params = self.find(scope["method"], parts, version)
         call = Call(scope, receive, self._services, caller, request_id, version, params, project_path)
         try:

@@ -13,7 +13,13 @@ GONE = "This resource is no longer available. No forwarding address is given."
 _HEADERS = [(b"content-type", b"application/json; charset=UTF-8")]
 
 
+class NoSuchPath(NotFound):
+    """A path or method that exists at no microversion."""
+
+
 def rejected(error: Rejected) -> Reply:
+    if isinstance(error, NoSuchPath):
+        return _no_such_path(error)
     return _fault(error.code, error.text)
 
 
@@ -27,10 +33,24 @@ def _fault(code: int, message: str) -> Reply:
     return Reply(code, msgspec.json.encode(body), list(_HEADERS))
 
 
-def no_such_resource() -> NotFound:
-    """For a path or method that does not exist, or not at this microversion."""
+def _no_such_path(error: NotFound) -> Reply:
+    """Nova's router answers before its API does, in words of its own."""
+    body = {"message": f"{error.text}<br /><br />\n\n\n", "code": "404 Not Found", "title": "Not Found"}
+    return Reply(404, msgspec.json.encode(body), list(_HEADERS))
+
+
+def no_such_path() -> NotFound:
+    return NoSuchPath("The resource could not be found.")
+
+
+def not_at_this_version() -> NotFound:
     return NotFound("The resource could not be found.")
 
 
 def no_such_server(server_id: str) -> NotFound:
     return NotFound(f"Instance {server_id} could not be found.")
+
+
+def never_existed(server_id: str) -> NotFound:
+    """How Nova says it where it looks for the server's cell first, which a deleted server still has."""
+    return NotFound(f"Instance {server_id} has no mapping to a cell.")

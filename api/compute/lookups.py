@@ -31,6 +31,12 @@ async def server_of(call: Call, server_id: str, rule: str | None = None, *, dele
     return server
 
 
+async def must_have_existed(call: Call, server_id: str) -> None:
+    """For the few requests in which Nova has a sentence of its own for ids that no server ever had."""
+    if await call.services.read.server(server_id) is None:
+        raise faults.never_existed(server_id)
+
+
 async def full_view(call: Call, servers: Iterable[Server]) -> View:
     """A view with everything that these servers need: host statuses and user data, for administrators only."""
     servers = list(servers)

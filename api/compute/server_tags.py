@@ -8,7 +8,7 @@ from dataclasses import replace
 from api.compute.call import Call, Reply, empty, reply
 from api.compute.carry_out import carry_out
 from api.compute.dispatch import Route
-from api.compute.lookups import server_of
+from api.compute.lookups import must_have_existed, server_of
 from api.compute.schemas import servers as schemas
 from domain.errors import Conflict, Invalid, NotFound, PreconditionFailed
 
@@ -16,12 +16,14 @@ RETRIES = 8
 
 
 async def index(call: Call) -> Reply:
+    await must_have_existed(call, call.params[0])
     server = await server_of(call, call.params[0], "os_compute_api:os-server-tags:index")
     return reply({"tags": server.tags})
 
 
 async def show(call: Call) -> Reply:
     server_id, tag = call.params
+    await must_have_existed(call, server_id)
     server = await server_of(call, server_id, "os_compute_api:os-server-tags:show")
     if tag not in server.tags:
         raise _missing(server_id, tag)
@@ -35,6 +37,7 @@ def _missing(server_id: str, tag: str) -> NotFound:
 async def replace_all(call: Call) -> Reply:
     body = await call.object()
     schemas.TAGS.check(call.version, body)
+    await must_have_existed(call, call.params[0])
     answer = await carry_out(call, "tags", call.params[0], {"tags": body["tags"]})
     return reply({"tags": answer.server.tags})
 
@@ -68,6 +71,7 @@ async def remove(call: Call) -> Reply:
 async def _change(call: Call, rule: str, choose: Callable[[tuple[str, ...]], list[str]]) -> tuple[str, ...]:
     """Change the tags as they are now; again when somebody else was faster. Returns what they were before."""
     server_id = call.params[0]
+    await must_have_existed(call, server_id)
     commands = call.services.commands
     for _ in range(RETRIES):
         await server_of(call, server_id, rule)
@@ -84,6 +88,7 @@ async def _change(call: Call, rule: str, choose: Callable[[tuple[str, ...]], lis
 
 
 async def remove_all(call: Call) -> Reply:
+    await must_have_existed(call, call.params[0])
     await carry_out(call, "tags", call.params[0], {"tags": []})
     return empty(204)
 

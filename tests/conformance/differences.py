@@ -29,17 +29,6 @@ def _power_of_fake_driver(finding: Finding) -> bool:
     }
 
 
-def _begun_at_once(finding: Finding) -> bool:
-    """The same actions, but for events that have begun and not ended."""
-    if finding.what != "actions" or finding.section != "frozen":
-        return False
-    ended = [
-        (action, message, tuple(event for event in events if event[1] is not None))
-        for action, message, events in finding.actual
-    ]
-    return bool(ended == finding.expected)
-
-
 def _one_action_per_request(finding: Finding) -> bool:
     return (
         finding.what == "actions"
@@ -50,11 +39,6 @@ def _one_action_per_request(finding: Finding) -> bool:
 
 
 DIFFERENCES: tuple[Difference, ...] = (
-    Difference(
-        "no-cells",
-        "There are no cells: a server that never existed is not found, whichever command names it.",
-        lambda one: one.what == "message" and one.expected.endswith("has no mapping to a cell."),
-    ),
     Difference(
         "nobody-learns-of-others-servers",
         "Another project's server does not exist for its callers. Nova checks the policy of tag lists first "
@@ -68,12 +52,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         lambda one: (
             one.action == "injectNetworkInfo" and (one.what != "code" or (one.expected, one.actual) == (500, 409))
         ),
-    ),
-    Difference(
-        "one-error-body",
-        "A method that a path does not have is answered with the same error body as everything else, not "
-        "with an HTML text.",
-        lambda one: one.action == "PATCH-server" and one.what in ("fault", "message"),
     ),
     Difference(
         "every-failure-has-a-reason",
@@ -91,12 +69,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         "A paused guest is paused, a suspended one suspended, a rescued one running. The recording's fake "
         "driver left the power state as it was.",
         _power_of_fake_driver,
-    ),
-    Difference(
-        "events-begin-at-acceptance",
-        "The first step begins with the acceptance, in one commit, so its event is in the history at once, "
-        "without an end. Nova's appears when the compute host begins.",
-        _begun_at_once,
     ),
     Difference(
         "one-action-per-request",
