@@ -150,7 +150,7 @@ async def _start_parts(
     )
     read = await ReadModel.open(options.database, nats=None if "projector" in parts else log.nc)
     stack.push_async_callback(read.close)
-    watch = HostWatch(log.nc, settings.host_down_after)
+    watch = HostWatch(log, settings.host_down_after)
     await watch.start()
     stack.push_async_callback(watch.stop)
 

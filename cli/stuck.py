@@ -93,7 +93,7 @@ async def _resolve(data: Path, name: str, how: str) -> None:
             raise Stop(f"{found} stuck server is {name!r}: `chronova stuck list` shows ids")
         settings = CommandSettings()
         commands = Commands(
-            place.log, visible=at_once, settings=settings, hosts=HostWatch(place.log.nc, settings.host_down_after)
+            place.log, visible=at_once, settings=settings, hosts=HostWatch(place.log, settings.host_down_after)
         )
 
         def choose(server: Server) -> list[ServerEvent]:

@@ -5,7 +5,9 @@ state that waits for the conductor gets its step done; one that waits for an age
 become events; deadlines become events. All of it may happen twice without harm, because each result is
 appended under the condition that the state is still the one it was computed from.
 
-Run one conductor at a time: scheduling decisions are folded in its memory between two commits.
+One conducts at a time: scheduling decisions are folded in its memory between two commits. A `Term` of the lease says
+who (`commands.lease`). What a conductor does with a server, it does because it read a commit of it in the log, in
+order; so it has done nothing for what comes after the commit that ended its term.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from uuid import NAMESPACE_OID, uuid5
 
 import structlog
 
+from commands import lease
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.deadlines import Deadlines
 from commands.handler import Commands, IllegalEvent
 from commands.hosts import HostWatch
+from commands.lease import LeaseLost, Term
 from commands.lookup import Lookup
 from commands.orders import OrderBook
 from commands.reports import ReportReader
@@ -34,7 +38,7 @@ from domain import decide, resources
 from domain.errors import Rejected
 from domain.orders import HostInventory
 from domain.resources import Host, ServerGroup
-from domain.server import Server, ServerEvent, decode_server
+from domain.server import LeftGuest, Server, ServerEvent, decode_server
 from domain.workflows import UNDO, WORKFLOWS
 from eventlog.envelope import Recorded
 from eventlog.follower import Follower
@@ -54,15 +58,16 @@ def host_id(name: str) -> str:
 
 class Conductor:
     def __init__(
-        self, log: EventLog, commands: Commands, read: Lookup, settings: CommandSettings, watch: HostWatch
+        self, log: EventLog, commands: Commands, read: Lookup, settings: CommandSettings, watch: HostWatch, term: Term
     ) -> None:
         self.log = log
-        self.commands = commands
+        self.term = term
+        self.commands = commands.fenced(term.assure)
         self.settings = settings
         self.capacity = Capacity(watch)
-        self.orders = OrderBook(log, settings)
-        self.steps = Steps(commands, read, self.capacity, settings)
-        self.reports = ReportReader(log, commands, self.orders, self._inventory, self._awaited)
+        self.orders = OrderBook(log, settings, term.assure)
+        self.steps = Steps(self.commands, read, self.capacity, settings)
+        self.reports = ReportReader(log, self.commands, self.orders, self._inventory, self._awaited)
         self._watch = watch
         self._deadlines = Deadlines(self._due)
         self._running: dict[str, int] = {}  # server id -> version whose step is being done
@@ -73,12 +78,14 @@ class Conductor:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._registering = asyncio.Lock()
         self._up: dict[str, bool] = {}
+        self._left: set[tuple[str, LeftGuest]] = set()  # left guests whose destruction is ordered
         self._out: dict[str, tuple[Server, Recorded]] = {}  # servers whose order is out, with the commit that caused it
 
     # --- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Look at everything once, then follow the log from there."""
+        self.term.start()
         await ensure_streams(self.log.js)
         position = await self.log.last_position()
         for kind in ("host", "server_group"):
@@ -87,18 +94,35 @@ class Conductor:
         for name in self.capacity.hosts:
             await ensure_host_consumer(self.log.js, name)
         self._deadlines.start()
-        async for one in self.log.scan_last("server"):
+        servers = [one async for one in self.log.scan_last("server")]
+        if self.term.contested:
+            servers = await asyncio.gather(*map(self._take_over, servers))
+        for one in servers:  # all that is placed is known before anything is placed
+            self.capacity.apply_server(decode_server(one.commit.state))
+        for one in servers:
             self._react(one, starting=True)
         self._follower = await self.log.follow(position, self._handle)
-        await self.reports.start()
+        await self.reports.start(self.term.number)
         self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")
-        self.failed = asyncio.ensure_future(self._first_failure(self._follower.failed, self._watcher))
+        self.failed = asyncio.ensure_future(self._first_failure(self._follower.failed, self._watcher, self.term.lost))
 
     async def _first_failure(self, *parts: asyncio.Future[Any]) -> None:
         """Ends only when a part of the conductor can not go on; the process is then started anew."""
         ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for part in ended:
             part.result()
+        if self.term.lost in ended:
+            raise LeaseLost(f"term {self.term.number} is over")
+
+    async def _take_over(self, recorded: Recorded) -> Recorded:
+        """Move a server whose step a former conductor may be at past the version which that one knows."""
+        server = decode_server(recorded.commit.state)
+        if server.operation is None or server.operation.awaits != "conductor":
+            return recorded
+        await self.commands.internal(
+            server.id, lambda now: decide.taken_over(now, datetime.now(UTC)), causation_id=f"lease:{self.term.number}"
+        )
+        return await self.log.last_from_leader("server", server.id) or recorded
 
     async def stop(self) -> None:
         """Stop between steps: what is not appended yet will be done again by the next conductor."""
@@ -117,6 +141,8 @@ class Conductor:
     async def _handle(self, batch: list[Recorded]) -> None:
         newest = {one.commit.id: one for one in batch if one.commit.kind == "server"}
         for one in batch:
+            if one.commit.kind == lease.KIND:
+                self.term.saw(one)
             if one.commit.kind in ("host", "server_group"):
                 self._apply_resource(one)
         for one in newest.values():
@@ -136,6 +162,10 @@ class Conductor:
         self.capacity.apply_server(server)
         operation = server.operation
         before, _ = self._out.pop(server.id, (None, None))
+        for left in server.left_guests:
+            if (server.id, left) not in self._left:
+                self._left.add((server.id, left))
+                self._spawn(partial(self.orders.destroy_left, server, left))
         if operation is None:
             self._idle(server)
             return
@@ -173,6 +203,8 @@ class Conductor:
         try:
             async with self._slots:
                 await work()
+        except LeaseLost as lost:
+            log_.info("conductor work dropped", reason=str(lost))
         except Exception:
             log_.exception("conductor work failed")
 
@@ -186,7 +218,7 @@ class Conductor:
                 outcome = await self.steps.run(step.control, server)
                 await self._advance(server, outcome, recorded)
                 return
-            except IllegalEvent:
+            except (IllegalEvent, LeaseLost):
                 raise
             except Exception as error:
                 if datetime.now(UTC) > operation.deadline:
@@ -303,7 +335,8 @@ def _same_step(now: Server, then: Server) -> bool:
     return (
         a is not None
         and b is not None
-        and (a.request_id, a.step, a.attempt, a.undoing) == (b.request_id, b.step, b.attempt, b.undoing)
+        and (a.request_id, a.step, a.attempt, a.undoing, a.step_started_at)
+        == (b.request_id, b.step, b.attempt, b.undoing, b.step_started_at)
     )
 
 

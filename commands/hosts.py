@@ -1,7 +1,8 @@
 """Which hosts answer: heartbeats heard on this connection, and since when a silent one is silent.
 
 Nothing of this is stored: a heartbeat is worth a few seconds. A host counts as up until `down_after` seconds have
-passed since the last heartbeat, or since this watch began when none was heard.
+passed in which it could have been heard and was not: since its last heartbeat, since this watch began, or since the
+connection to NATS came back.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from eventlog.log import EventLog
+
 
 class HostWatch:
-    def __init__(self, client: Client, down_after: float) -> None:
-        self._client = client
+    def __init__(self, log: EventLog, down_after: float) -> None:
+        self._log = log
         self.down_after = down_after
         self._heard: dict[str, float] = {}
         self._since = time.monotonic()
@@ -26,8 +28,9 @@ class HostWatch:
         async def heard(message: Msg) -> None:
             self._heard[message.subject.split(".", 1)[1]] = time.monotonic()
 
-        self._since = time.monotonic()
-        self._subscription = await self._client.subscribe("heartbeat.*", cb=heard)
+        self._listen_anew()
+        self._log.on_reconnect(self._listen_anew)
+        self._subscription = await self._log.nc.subscribe("heartbeat.*", cb=heard)
 
     async def stop(self) -> None:
         if self._subscription is not None:
@@ -37,7 +40,7 @@ class HostWatch:
     def is_up(self, host: str | None) -> bool:
         if host is None:
             return False
-        return time.monotonic() - self._heard.get(host, self._since) < self.down_after
+        return time.monotonic() - max(self._heard.get(host, 0.0), self._since) < self.down_after
 
     def heard_once(self, host: str) -> bool:
         return host in self._heard
@@ -45,6 +48,9 @@ class HostWatch:
     def silent_for(self, host: str) -> float:
         """Seconds since the last heartbeat (or since the watch began)."""
         return time.monotonic() - self._heard.get(host, self._since)
+
+    def _listen_anew(self) -> None:
+        self._since = time.monotonic()
 
     def snapshot(self) -> dict[str, Any]:
         now = time.monotonic()

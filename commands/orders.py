@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -21,10 +21,10 @@ from nats.js.errors import Error as JetStreamError
 
 from commands.settings import CommandSettings
 from commands.streams import ORDERS
-from domain.order_of import Lookups, order_of
+from domain.order_of import Lookups, guest_of, order_of
 from domain.orders import ImageSpec, Order
 from domain.resources import Blob, Image, decode
-from domain.server import Server
+from domain.server import LeftGuest, Server
 from eventlog.log import EventLog
 
 log_ = structlog.get_logger(__name__)
@@ -32,15 +32,30 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Order).decode
 PUBLISH_SECONDS = 2.0
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
-SEND_SECONDS = 60.0
+NEVER = datetime.max.replace(tzinfo=UTC)
 MAX_IMAGES = 1024
+
+
+def destroy_order(server: Server, id: str, host: str, generation: int) -> Order:
+    """The order for a guest that is where its server is not (any more)."""
+    return Order(
+        id=id,
+        kind="destroy",
+        server_id=server.id,
+        host=host,
+        generation=generation,
+        spec=guest_of(server, Lookups()),
+        command="reap",
+        step="destroy",
+    )
 
 
 class OrderBook:
     """Builds and publishes orders. One per conductor."""
 
-    def __init__(self, log: EventLog, settings: CommandSettings) -> None:
+    def __init__(self, log: EventLog, settings: CommandSettings, fence: Callable[[], Awaitable[None]]) -> None:
         self._log = log
+        self._fence = fence
         self._active_images: dict[str, Image] = {}
         self._settings = settings
 
@@ -64,20 +79,29 @@ class OrderBook:
 
     async def publish_if_missing(self, server: Server, position: int) -> None:
         """As `publish`, unless the stream has it: what a starting conductor does for every order that is out."""
+        assert server.host is not None
+        if not await self._is_out(server.host, server.id, server.generation):
+            await self.publish(server, position)
+
+    async def _is_out(self, host: str, server_id: str, generation: int) -> bool:
         try:
-            newest = await self._log.js.get_last_msg(ORDERS, f"orders.{server.host}.{server.id}")
-            if _decode(newest.data or b"").generation >= server.generation:
-                return
+            newest = await self._log.js.get_last_msg(ORDERS, f"orders.{host}.{server_id}")
+            return _decode(newest.data or b"").generation >= generation
         except (NatsError, JetStreamError) as error:
-            log_.debug("no order on the stream", server_id=server.id, error=repr(error))
-        await self.publish(server, position)
+            log_.debug("no order on the stream", server_id=server_id, error=repr(error))
+            return False
+
+    async def destroy_left(self, server: Server, left: LeftGuest) -> None:
+        """Have a guest destroyed that no operation waits for. The stream keeps the order until its host comes back."""
+        if not await self._is_out(left.host, server.id, left.generation):
+            await self.send(destroy_order(server, f"left-{left.generation}", left.host, left.generation))
 
     async def send(self, order: Order) -> None:
-        """Put an order that no operation waits for on its stream."""
-        until = datetime.now(UTC) + timedelta(seconds=SEND_SECONDS)
-        await self._until(until, partial(self._put, order), order.server_id)
+        """Put an order that no operation waits for, so that none repeats it, on its stream."""
+        await self._until(NEVER, partial(self._put, order), order.server_id)
 
     async def _put(self, order: Order) -> None:
+        await self._fence()
         await self._log.js.publish(f"orders.{order.host}.{order.server_id}", _encode(order), timeout=PUBLISH_SECONDS)
 
     async def _until(self, deadline: datetime, attempt: Callable[[], Awaitable[None]], server_id: str) -> None:
@@ -86,6 +110,8 @@ class OrderBook:
             try:
                 await attempt()
                 return
+            except LeaseLost:
+                raise
             except Exception as error:
                 if datetime.now(UTC) > deadline:
                     log_.error("order not published", server_id=server_id, error=repr(error))

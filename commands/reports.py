@@ -20,13 +20,12 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from commands.handler import Commands
-from commands.orders import OrderBook
-from commands.streams import REPORTS_CONSUMER, REPORTS_DELIVERY
+from commands.orders import OrderBook, destroy_order
+from commands.streams import direct_reports, reports_subject
 from domain import decide
 from domain.decide import StepOutcome
 from domain.errors import Rejected
-from domain.order_of import Lookups, guest_of
-from domain.orders import HostInventory, Order, Report
+from domain.orders import HostInventory, Report
 from domain.server import Server, ServerEvent
 from eventlog.envelope import Recorded
 from eventlog.log import EventLog
@@ -62,8 +61,10 @@ class ReportReader:
         self._subscription: Subscription | None = None
         self.counts: Counter[str] = Counter()
 
-    async def start(self) -> None:
-        self._subscription = await self._log.nc.subscribe(REPORTS_DELIVERY, queue=REPORTS_CONSUMER, cb=self._arrived)
+    async def start(self, term: int) -> None:
+        """Take the reports from now on, as the conductor of this term."""
+        self._subscription = await self._log.nc.subscribe(reports_subject(term), cb=self._arrived)
+        await direct_reports(self._log.js, term)
 
     async def stop(self) -> None:
         """Take no more, finish what was taken; what does not finish in time comes again to the next conductor."""
@@ -168,15 +169,5 @@ class ReportReader:
         if not gone:
             return
         log_.warning("leftover guest is destroyed", server_id=server.id, host=report.host)
-        await self._orders.send(
-            Order(
-                id=f"reap-{report.id}",
-                kind="destroy",
-                server_id=server.id,
-                host=report.host,
-                generation=max(server.generation, report.generation) + 1,
-                spec=guest_of(server, Lookups()),
-                command="reap",
-                step="destroy",
-            )
-        )
+        generation = max(server.generation, report.generation) + 1
+        await self._orders.send(destroy_order(server, f"reap-{report.id}", report.host, generation))

@@ -125,6 +125,13 @@ class ResizeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     finished_at: datetime | None = None
 
 
+class LeftGuest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A guest that nobody waits for any more, on a host that could not be told. `generation` is its destroy order's."""
+
+    host: str
+    generation: int
+
+
 class Server(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that is true of one server after some event. Times are UTC; sizes as in the flavor."""
 
@@ -180,6 +187,7 @@ class Server(msgspec.Struct, frozen=True, omit_defaults=True):
     resize: ResizeRecord | None = None
     generation: int = 0  # of the newest order; only grows
     guest_exists: bool = False  # a host holds a guest or its disks
+    left_guests: tuple[LeftGuest, ...] = ()  # to be destroyed by their hosts whenever these answer
     operation: Operation | None = None
 
     @property
@@ -243,7 +251,17 @@ class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     resize: ResizeRecord | UnsetType | None = UNSET
     generation: int | UnsetType = UNSET
     guest_exists: bool | UnsetType = UNSET
+    left_guests: tuple[LeftGuest, ...] | UnsetType = UNSET
     operation: Operation | UnsetType | None = UNSET
+
+
+def leave_guest(server: Server) -> dict[str, Any]:
+    """The patch of a server that goes on without its guest, which its host has to destroy when it can."""
+    if server.host is None or not server.guest_exists:
+        return {"guest_exists": False}
+    generation = server.generation + 1
+    left = LeftGuest(server.host, generation)
+    return {"guest_exists": False, "generation": generation, "left_guests": (*server.left_guests, left)}
 
 
 _PATCH_FIELDS = tuple(field.name for field in msgspec.structs.fields(ServerPatch))

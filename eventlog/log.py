@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -66,6 +66,7 @@ class EventLog:
         self._mux = RequestMux(client, timeout)
         self._calls = JetStreamCalls(self._mux, stream)
         self._feeds: set[Feed] = set()
+        self._on_reconnect: list[Callable[[], None]] = []
 
     @classmethod
     async def open(
@@ -88,6 +89,10 @@ class EventLog:
             for log in opened:
                 log._disconnected()
 
+        async def on_reconnect() -> None:
+            for callback in [callback for log in opened for callback in log._on_reconnect]:
+                callback()
+
         async def on_error(_: Exception) -> None:
             """Every call reports its own failure, and nats-py mends the connection: nothing is left to say here."""
 
@@ -105,6 +110,7 @@ class EventLog:
                     max_outstanding_pings=2,
                     error_cb=on_error,
                     disconnected_cb=on_disconnect,
+                    reconnected_cb=on_reconnect,
                 )
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await client.close()
@@ -121,6 +127,10 @@ class EventLog:
             raise
         opened.append(log)
         return log
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call back whenever NATS answers again: what it said meanwhile on core subjects was not heard here."""
+        self._on_reconnect.append(callback)
 
     async def close(self) -> None:
         for feed in list(self._feeds):

@@ -23,6 +23,7 @@ import structlog
 
 from domain.orders import Fault, Heartbeat, Order, Report
 from hypervisor_agent.asks import AskService
+from hypervisor_agent.consoles import Consoles
 from hypervisor_agent.consumer import Delivery, OrderConsumer
 from hypervisor_agent.driver import Done, Driver, OrderFailed, Unsupported
 from hypervisor_agent.journal import Entry, Journal, JournalFailed, Unsent
@@ -77,7 +78,8 @@ class HostAgent:
         self._answering: set[asyncio.Task[None]] = set()
         self._consumer = OrderConsumer(link, host, self._take, MAX_HELD)
         self._observer = Observer(host, driver, self._journal, reporter, self._lanes.__contains__)
-        self._asks = AskService(host, driver, link, self._observer)
+        self._consoles = Consoles(host, driver, link)
+        self._asks = AskService(host, driver, link, self._observer, self._consoles)
 
     async def start(self) -> None:
         """Tell what the last process could not, then the inventory, then serve."""
@@ -87,12 +89,17 @@ class HostAgent:
         await self.send_inventory()
         self._observer.start()
         await self._observer.look()
+        await self._consoles.start()
         await self._asks.start()
         await self._consumer.start()
+        self._link.on_connect(
+            lambda: self._spawn(self.heartbeat())
+        )  # who listens has not heard of this host for a while
 
     async def stop(self, timeout: float) -> None:
         """Take nothing more, let what runs end within `timeout` seconds, close the driver."""
         self._consumer.stop()
+        await self._consoles.stop()
         running = [lane.task for lane in self._lanes.values() if lane.task is not None]
         if running:
             _, late = await asyncio.wait(running, timeout=timeout)

@@ -85,7 +85,7 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
         stack.push_async_callback(projector.stop)
         read = await ReadModel.open(database)
         stack.push_async_callback(read.close)
-        watch = HostWatch(log.nc, 30.0)
+        watch = HostWatch(log, 30.0)
         await watch.start()
         stack.push_async_callback(watch.stop)
         given = ApiSettings(data, access_log=False, **settings)

@@ -112,7 +112,7 @@ async def running_plane(data: Path, mounts: dict[str, ModuleType], **driver_opti
         stack.push_async_callback(read.close)
         (data / "images").mkdir(exist_ok=True)
         settings = CommandSettings(images_dir=data / "images", volumes_dir=data, grace_seconds=1, host_down_after=30)
-        watch = HostWatch(log.nc, settings.host_down_after)
+        watch = HostWatch(log, settings.host_down_after)
         await watch.start()
         stack.push_async_callback(watch.stop)
 

@@ -95,7 +95,7 @@ class System:
         read = await ReadModel.open(url, nats=log.nc)
         settings = CommandSettings(images_dir=directory / "images", volumes_dir=directory, **settings_given)
         settings.images_dir.mkdir(exist_ok=True)
-        watch = HostWatch(log.nc, settings.host_down_after)
+        watch = HostWatch(log, settings.host_down_after)
         await watch.start()
 
         async def visible(position: int) -> None:

@@ -11,7 +11,7 @@ from domain.decide.requirements import CHECKS, ON_ACCEPT, nothing
 from domain.decide.running import cancel_open, go_on
 from domain.errors import Conflict, Gone, NotFound, NotImplementedHere
 from domain.machine import MACHINE
-from domain.server import Operation, Server, ServerEvent
+from domain.server import Operation, Server, ServerEvent, leave_guest
 from domain.workflows import WORKFLOWS
 
 # Commands that end whatever is in progress instead of being refused by it.
@@ -96,7 +96,7 @@ def _begin(server: Server, command: str, params: dict[str, Any], context: Contex
     )
     patch: dict[str, Any] = {"vm_state": accepted[0], "task_state": accepted[1], "operation": operation, "progress": 0}
     if command in ("delete", "force-delete") and not context.host_up:
-        patch["guest_exists"] = False  # nobody can destroy it now; the host's agent does when it comes back
+        patch |= leave_guest(decision.server)
     patch |= ON_ACCEPT.get(command, nothing)(decision.server, params, context)
     decision.add(command, "accepted", context.request_id, patch)
     go_on(decision, WORKFLOWS[command], after=None)

@@ -11,7 +11,7 @@ from domain.decide.running import MAX_ATTEMPTS, UNDO_SECONDS, event_of, next_und
 from domain.errors import Conflict, Invalid
 from domain.machine import MACHINE
 from domain.orders import Fault
-from domain.server import Server, ServerEvent
+from domain.server import Operation, Server, ServerEvent, leave_guest
 from domain.workflows import WORKFLOWS
 
 
@@ -90,9 +90,25 @@ def resolve_stuck(server: Server, how: str, context: Context) -> list[ServerEven
         deadline = context.now + timedelta(seconds=UNDO_SECONDS)
         next_undo(decision, msgspec.structs.replace(operation, deadline=deadline))
     elif how == "skip":
-        next_undo(decision, msgspec.structs.replace(operation, undone=(*operation.undone, operation.step)))
+        _skip(decision, operation)
     elif how == "abandon":
         settle(decision, msgspec.structs.replace(operation, attempt=MAX_ATTEMPTS))
     else:
         raise Invalid(f"'{how}' is not one of retry, skip, abandon")
     return decision.events
+
+
+def _skip(decision: Decision, operation: Operation) -> None:
+    """Go on as if the undo had succeeded. A guest that it should have destroyed is still its host's to destroy."""
+    skipped = msgspec.structs.replace(operation, undone=(*operation.undone, operation.step), stuck=False)
+    decision.add(
+        operation.command,
+        "step_finished",
+        operation.request_id,
+        {"operation": skipped} | (leave_guest(decision.server) if operation.step == "destroy" else {}),
+        step=operation.step,
+        host=decision.server.host,
+        message="skipped by an operator",
+        undo=True,
+    )
+    next_undo(decision, skipped)

@@ -16,7 +16,7 @@ from commands.audit import MachineAudit
 from domain.orders import Fault, HostInventory, Report
 from domain.server import Server, decode_event
 from eventlog.nats_server import EmbeddedNats
-from tests.system import ADMIN, System, context, new_server
+from tests.system import System, context, new_server
 
 
 async def leftovers(system: System) -> dict[str, int]:
@@ -237,20 +237,6 @@ async def test_a_guest_that_runs_behind_our_back_is_shut_down(system: System) ->
     types = await system.event_types(server.id)
     assert "server.power-sync.succeeded" in types
     assert (await system.server(server.id)).vm_state == "stopped"
-
-
-async def test_deleting_with_the_host_down_ends_and_the_guest_is_reaped_later(
-    own_nats: EmbeddedNats, tmp_path: Path
-) -> None:
-    async with System.open(own_nats, tmp_path, host_down_after=1.0) as system:
-        server = await system.create()
-        await system.stop_agents()
-        await system.until(lambda: not system.watch.is_up(server.host))
-        server = await system.do("delete", server.id, actor=ADMIN)
-        assert server.vm_state == "deleted"
-        await system.start_agents()
-        await send(system, server, "host-1", power_state="running")
-        await assert_log_is_legal(system)
 
 
 async def test_soft_deleted_servers_are_reclaimed_by_their_deadline(own_nats: EmbeddedNats, tmp_path: Path) -> None:
