@@ -92,9 +92,8 @@ class HostAgent:
         await self._consoles.start()
         await self._asks.start()
         await self._consumer.start()
-        self._link.on_connect(
-            lambda: self._spawn(self.heartbeat())
-        )  # who listens has not heard of this host for a while
+        # Whoever listens has not heard of this host for a while.
+        self._link.on_connect(lambda: self._spawn(self.heartbeat()))
 
     async def stop(self, timeout: float) -> None:
         """Take nothing more, let what runs end within `timeout` seconds, close the driver."""
