@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli import keys
+from cli import keys, process_name
 from cli.errors import Stop
 from cli.settings import Tables, build
 
@@ -119,7 +119,7 @@ async def _start_parts(
     from cryptography.fernet import Fernet
 
     from api.services import ApiSettings
-    from commands.conductor import Conductor
+    from commands.duty import Duty
     from commands.handler import Commands
     from commands.hosts import HostWatch
     from commands.settings import CommandSettings
@@ -159,10 +159,9 @@ async def _start_parts(
 
     commands = Commands(log, visible=visible, settings=settings, hosts=watch)
     if "conductor" in parts:
-        conductor = Conductor(log, commands, read, settings, watch)
-        await conductor.start()
-        stack.push_async_callback(conductor.stop)
-        failures.append(conductor.failed)
+        duty = Duty(log, commands, read, settings, watch, me=process_name.name(), is_gone=process_name.has_ended)
+        stack.push_async_callback(duty.stop)
+        failures.append(duty.failed)
         failures.append(asyncio.create_task(_checkpoints(log, options.data), name="checkpoints"))
         stack.push_async_callback(_cancel, failures[-1])
     if "api" in parts:

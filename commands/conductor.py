@@ -137,6 +137,7 @@ class Conductor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.term.stop()
 
     async def _handle(self, batch: list[Recorded]) -> None:
         newest = {one.commit.id: one for one in batch if one.commit.kind == "server"}

@@ -36,6 +36,7 @@ from eventlog.log import EventLog, LogUnavailable
 
 Check = Callable[[Any], dict[str, Any] | None]
 Decide = Callable[[Server], list[ServerEvent]]
+Fence = Callable[[], Awaitable[None]]
 SECRETS = ("password", "admin_password")
 BUSY = "busy"  # refused by work that no task_state shows, such as letting go of a volume: worth waiting for a little
 BUSY_POLL_SECONDS = 0.1
@@ -57,12 +58,18 @@ class Commands:
         visible: Callable[[int], Awaitable[None]],
         settings: CommandSettings,
         hosts: HostWatch,
+        fence: Fence | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
         self.hosts = hosts
         self._visible = visible
+        self._fence = fence
         self.idempotency = Idempotency(log, settings.key_wait)
+
+    def fenced(self, fence: Fence) -> Commands:
+        """The same entry point for somebody who may lose the right to use it: `fence` is asked before every append."""
+        return Commands(self.log, visible=self._visible, settings=self.settings, hosts=self.hosts, fence=fence)
 
     # --- servers -------------------------------------------------------------------------------------------------
 
@@ -365,6 +372,8 @@ class Commands:
         except resources.InvalidResource as error:
             raise Invalid(str(error)) from error
         event = Event(type=f"{kind}.{verb}.succeeded", data=msgspec.Raw(msgspec.json.encode(change)))
+        if self._fence is not None:
+            await self._fence()
         try:
             recorded = await self.log.append(
                 kind, id, expected=loaded, events=[event], state=resources.encode(after), meta=self._meta(context, now)
@@ -434,6 +443,8 @@ class Commands:
             before, pair = pair, (after.vm_state, after.task_state)
             if not MACHINE.legal(event.type, before, pair):
                 raise IllegalEvent(f"{event.type} from {before} to {pair}")
+        if self._fence is not None:
+            await self._fence()
         try:
             recorded = await self.log.append(
                 "server",

@@ -19,6 +19,7 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
+from commands.lease import LeaseLost
 from commands.settings import CommandSettings
 from commands.streams import ORDERS
 from domain.order_of import Lookups, guest_of, order_of

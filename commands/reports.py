@@ -20,6 +20,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from commands.handler import Commands
+from commands.lease import LeaseLost
 from commands.orders import OrderBook, destroy_order
 from commands.streams import direct_reports, reports_subject
 from domain import decide
@@ -97,6 +98,8 @@ class ReportReader:
             else:
                 self.counts[await self._apply(host, _decode(message.data))] += 1
             await message.ack()
+        except LeaseLost as lost:
+            log_.info("report left to another conductor", subject=message.subject, reason=str(lost))
         except Rejected as rejected:
             log_.warning("report postponed", subject=message.subject, reason=rejected.reason)
             self.counts["postponed"] += 1

@@ -8,18 +8,19 @@ Reports are a work queue: gone once the conductor has appended what follows from
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 ORDERS = "ORDERS"
 REPORTS = "REPORTS"
 REJECTIONS = "CHRONOVA_REJECTIONS"
 IDEMPOTENCY = "CHRONOVA_IDEMPOTENCY"
 REPORTS_CONSUMER = "conductor"
-REPORTS_ACK_SECONDS = 5  # a report that a killed conductor held comes again after so long
-REPORTS_DELIVERY = "deliver.reports"  # a queue group: each report reaches one conductor
+REPORTS_ACK_SECONDS = 5  # a report that was not settled comes again after so long
+DIRECT_ATTEMPTS = 3
 
 _DAY = 24 * 3600
 
@@ -73,21 +74,46 @@ CONFIGS = (
 async def ensure_streams(js: JetStreamContext) -> None:
     """Create what is missing. An existing stream keeps its configuration."""
     await asyncio.gather(*(_ensure(js, config) for config in CONFIGS))
-    try:
-        await js.consumer_info(REPORTS, REPORTS_CONSUMER)
-    except NotFoundError:
-        await js.add_consumer(
-            REPORTS,
-            ConsumerConfig(
-                durable_name=REPORTS_CONSUMER,
-                deliver_subject=REPORTS_DELIVERY,
-                deliver_group=REPORTS_CONSUMER,
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=REPORTS_ACK_SECONDS,
-                max_ack_pending=1024,
-                filter_subject="reports.>",
-            ),
-        )
+
+
+def reports_subject(term: int) -> str:
+    """Where the conductor of a term is sent the reports."""
+    return f"deliver.reports.{term}"
+
+
+async def direct_reports(js: JetStreamContext, term: int) -> None:
+    """Send the reports to the conductor of this term, and to no former one, which may be stopped and answer nothing.
+
+    A work queue has one consumer at a time, and only those of earlier terms are removed: a conductor that was stopped
+    right here and goes on later is refused. A new consumer gets everything that is not settled, at once: also what a
+    killed conductor had in hand. Raises nats.js.errors.Error if a later term has them.
+    """
+    for attempt in range(DIRECT_ATTEMPTS):
+        for one in await js.consumers_info(REPORTS):
+            if _term_of(one.name) < term:
+                with contextlib.suppress(NotFoundError):
+                    await js.delete_consumer(REPORTS, one.name)
+        try:
+            await js.add_consumer(
+                REPORTS,
+                ConsumerConfig(
+                    durable_name=f"{REPORTS_CONSUMER}-{term}",
+                    deliver_subject=reports_subject(term),
+                    ack_policy=AckPolicy.EXPLICIT,
+                    ack_wait=REPORTS_ACK_SECONDS,
+                    max_ack_pending=1024,
+                    filter_subject="reports.>",
+                ),
+            )
+            return
+        except BadRequestError:  # an earlier conductor was quicker: its consumer goes next time round
+            if attempt == DIRECT_ATTEMPTS - 1:
+                raise
+
+
+def _term_of(consumer: str) -> int:
+    term = consumer.rpartition("-")[2]
+    return int(term) if term.isdigit() else 0
 
 
 async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:

@@ -96,6 +96,8 @@ class Port(Resource, frozen=True, omit_defaults=True, kw_only=True):
     admin_state_up: bool = True
     status: str = "DOWN"
     security_groups: tuple[str, ...] = ()
+    port_security_enabled: bool = True
+    allowed_address_pairs: tuple[dict[str, str], ...] = ()  # ip_address (or prefix), mac_address
     description: str = ""
     tags: tuple[str, ...] = ()
     dns_name: str = ""
@@ -236,6 +238,12 @@ class HostAggregate(Resource, frozen=True, omit_defaults=True, kw_only=True):
     metadata: dict[str, str] = {}
 
 
+class Lease(Resource, frozen=True, omit_defaults=True, kw_only=True):
+    """Who does what only one process may do at a time. Its version is the term; an empty holder: free."""
+
+    holder: str = ""
+
+
 KINDS: dict[str, type[Resource]] = {
     "flavor": Flavor,
     "image": Image,
@@ -257,6 +265,7 @@ KINDS: dict[str, type[Resource]] = {
     "volume_snapshot": VolumeSnapshot,
     "blob": Blob,
     "host_aggregate": HostAggregate,
+    "lease": Lease,
 }
 
 

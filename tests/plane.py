@@ -27,8 +27,8 @@ from api.auth import Tokens, assignment_id, load_keys
 from api.identity.passwords import hash_now
 from api.middleware import Authentication, BodyLimit, RequestContext
 from api.services import ApiSettings, Services
-from commands.conductor import Conductor
 from commands.context import SERVICE, CommandContext
+from commands.duty import Duty
 from commands.handler import Commands
 from commands.hosts import HostWatch
 from commands.settings import CommandSettings
@@ -120,9 +120,8 @@ async def running_plane(data: Path, mounts: dict[str, ModuleType], **driver_opti
             await read.wait_for(position, 5.0)
 
         commands = Commands(log, visible=visible, settings=settings, hosts=watch)
-        conductor = Conductor(log, commands, read, settings, watch)
-        await conductor.start()
-        stack.push_async_callback(conductor.stop)
+        duty = Duty(log, commands, read, settings, watch, me="this test", is_gone=lambda _: False)
+        stack.push_async_callback(duty.stop)
         await stack.enter_async_context(_agents(nats.url, data / "agents", driver_options))
         tokens = Tokens(load_keys(data), read)
         services = Services(commands, read, log, tokens, ApiSettings(data, access_log=False))

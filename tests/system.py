@@ -20,6 +20,7 @@ from commands.conductor import Conductor
 from commands.context import CommandContext
 from commands.handler import Commands
 from commands.hosts import HostWatch
+from commands.lease import LeaseSeeker
 from commands.settings import CommandSettings
 from commands.streams import ensure_streams
 from domain.decide import NewServer
@@ -102,7 +103,8 @@ class System:
             await read.wait_for(position, settings.visible_timeout)
 
         commands = Commands(log, visible=visible, settings=settings, hosts=watch)
-        conductor = Conductor(log, commands, read, settings, watch)
+        term = await LeaseSeeker(log, commands, "this test", lambda _: False).acquire()
+        conductor = Conductor(log, commands, read, settings, watch, term)
         await conductor.start()
         system = cls(directory, nats.url, log, read, projector, watch, settings, commands, conductor)
         system.driver_options, system.hosts = driver_options or {}, hosts
@@ -142,7 +144,8 @@ class System:
         await self.conductor.stop()
 
     async def start_conductor(self) -> None:
-        self.conductor = Conductor(self.log, self.commands, self.read, self.settings, self.watch)
+        term = await LeaseSeeker(self.log, self.commands, "this test", lambda _: False).acquire()
+        self.conductor = Conductor(self.log, self.commands, self.read, self.settings, self.watch, term)
         await self.conductor.start()
 
     async def until(self, holds: Callable[[], Any]) -> None:

@@ -10,7 +10,7 @@ from domain.decide.accepting import MOVES, accept, must_be_possible, refuse
 from domain.decide.context import Context, StepOutcome
 from domain.decide.creating import NewServer, create
 from domain.decide.instant import INSTANT
-from domain.decide.running import advance, progress
+from domain.decide.running import advance, progress, taken_over
 from domain.decide.watching import expire, observe, resolve_stuck, runs_though_stopped
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "refuse",
     "resolve_stuck",
     "runs_though_stopped",
+    "taken_over",
 ]

@@ -264,6 +264,26 @@ def progress(server: Server, step: str, percent: int, now: datetime) -> list[Ser
     return decision.events
 
 
+def taken_over(server: Server, now: datetime) -> list[ServerEvent]:
+    """Begin the conductor's step anew, under another conductor: what the one before decides about it comes too late."""
+    operation = server.operation
+    if operation is None or operation.awaits != "conductor":
+        return []
+    decision = Decision(server, now)
+    decision.add(
+        operation.command,
+        "step_started",
+        operation.request_id,
+        {"operation": msgspec.structs.replace(operation, step_started_at=now)},
+        step=operation.step,
+        event=event_of(operation) if not operation.undoing else None,
+        host=server.host,
+        message="taken over by another conductor",
+        undo=operation.undoing,
+    )
+    return decision.events
+
+
 def cancel_open(decision: Decision, why: str, by_request: str) -> None:
     operation = decision.server.operation
     if operation is None:
