@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import compute, console, errors, identity, image, network, operations, placement, ui, v1, volume
-from api.console import Consoles
+from api.console.relay import Consoles
 from api.middleware import Authentication, BodyLimit, RequestContext
 from api.repeats import Repeats
 from api.services import Services

@@ -1,7 +1,8 @@
 """Questions that need an answer now: `agent.<host>.ask`, request and reply on core NATS.
 
 The question is JSON `{"kind", "server_id", "params"}`, the answer `{"ok": true, "result"}` or `{"ok": false, "fault"}`.
-Nothing here changes a guest. Who asks waits for a bounded time; an answer that comes later is lost. At most
+Nothing here changes a guest. `console_address` says whether a console can be opened now, `console_open` opens it (see
+`consoles`). Who asks waits for a bounded time; an answer that comes later is lost. At most
 `MAX_ASKS` questions are being answered at once, more are told to come back.
 """
 
@@ -15,6 +16,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from domain.orders import Fault
+from hypervisor_agent.consoles import Consoles
 from hypervisor_agent.driver import Driver, OrderFailed
 from hypervisor_agent.link import Link
 from hypervisor_agent.observer import Observer
@@ -27,7 +29,7 @@ log = structlog.get_logger("agent")
 
 
 class Ask(msgspec.Struct, frozen=True):
-    kind: Literal["console_output", "diagnostics", "console_address", "reconcile"]
+    kind: Literal["console_output", "diagnostics", "console_address", "console_open", "reconcile"]
     server_id: str = ""
     params: dict[str, Any] = {}
 
@@ -45,9 +47,10 @@ _encode = msgspec.json.Encoder().encode
 class AskService:
     """Answers the questions to one host."""
 
-    def __init__(self, host: str, driver: Driver, link: Link, observer: Observer) -> None:
+    def __init__(self, host: str, driver: Driver, link: Link, observer: Observer, consoles: Consoles) -> None:
         self._host = host
         self._driver = driver
+        self._consoles = consoles
         self._link = link
         self._observer = observer
         self._answering: set[asyncio.Task[None]] = set()
@@ -90,7 +93,11 @@ class AskService:
         if ask.kind == "diagnostics":
             return await self._driver.diagnostics(ask.server_id)
         if ask.kind == "console_address":
-            return await self._driver.console_address(ask.server_id, ask.params.get("kind", "serial"))
+            await self._driver.console_address(ask.server_id, ask.params["kind"])
+            return {}
+        if ask.kind == "console_open":
+            told = ask.params
+            return await self._consoles.open(ask.server_id, told["kind"], told["token"], told["until"])
         return {"guests": await self._observer.reconcile()}
 
 

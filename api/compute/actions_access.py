@@ -44,8 +44,8 @@ def _security_group(command: str, rule: str) -> Run:
 
 def _old_console(protocol: str) -> Run:
     async def run(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
-        console = await consoles.open_console(call, server_id, protocol, value["type"])
-        return reply({"console": {"type": value["type"], "url": console.url}})
+        url = await consoles.open_console(call, server_id, protocol, value["type"])
+        return reply({"console": {"type": value["type"], "url": url}})
 
     return run
 

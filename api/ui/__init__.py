@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from api.ui.act import give
+from api.ui.console import console
 from api.ui.fleet import fleet, nowhere
 from api.ui.hosts import hosts
 from api.ui.machine import machine
@@ -36,6 +37,7 @@ def routes(services: Services) -> list[BaseRoute]:
         Route("/machine", machine),
         Route("/servers/{id}", server),
         Route("/servers/{id}/commands", give, methods=["POST"]),
+        Route("/servers/{id}/console", console, methods=["POST"]),
         Route("/servers/{id}/at/{position:int}", moment),
         Mount("/static", StaticFiles(directory=STATIC)),
         Route("/{rest:path}", nowhere),

@@ -80,7 +80,9 @@ def page(handler: Handler) -> Handler:
     return wrapped
 
 
-def render(request: Request, template: str, code: int = 200, **values: Any) -> Response:
+def render(
+    request: Request, template: str, code: int = 200, headers: dict[str, str] = HEADERS, **values: Any
+) -> Response:
     """A page from a template. Every page knows the caller, the time, and how far the read model is."""
     who = signed_in(request)
     shared = {
@@ -91,7 +93,7 @@ def render(request: Request, template: str, code: int = 200, **values: Any) -> R
         "position": services(request).read.position,
         "request_id": request.scope["state"]["request_id"],
     }
-    return HTMLResponse(_templates.get_template(template).render(shared | values), status_code=code, headers=HEADERS)
+    return HTMLResponse(_templates.get_template(template).render(shared | values), status_code=code, headers=headers)
 
 
 def problem(request: Request, refusal: Rejected) -> Response:

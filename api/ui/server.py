@@ -14,6 +14,7 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.console.grants import has_consoles
 from api.http import caller, services
 from api.ui.buttons import buttons
 from api.ui.diagram import diagram
@@ -71,6 +72,7 @@ async def show(request: Request, found: Server, refused: tuple[str, Rejected] | 
         status=status(found.vm_state, found.task_state),
         since=_since(found, looked_at),
         buttons=buttons(legal),
+        consoles="remote-console" in legal and await has_consoles(at, found),
         key=uuid4(),
         legal=legal,
         refused=refused,

@@ -32,8 +32,8 @@ async def login(request: Request) -> Response:
         refusal = as_rejected(error)
         if refusal is None:
             raise
-        kept = {"name": fields["name"], "project": fields["project"]}
-        return render(request, "login.html", refusal.code, next=target, refusal=refusal, **kept)
+        name, project = fields["name"], fields["project"]
+        return render(request, "login.html", refusal.code, next=target, refusal=refusal, name=name, project=project)
     token = services(request).tokens.issue(claims)
     response = RedirectResponse(target, status_code=303)
     response.set_cookie(

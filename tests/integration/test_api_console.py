@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from api.compute.consoles import ConsoleGrant, seal
+from api.console.grants import ConsoleGrant, seal
 from tests.deployment import Deployment, running_api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,12 +35,35 @@ async def test_no_token_an_old_one_or_another_kind_of_token_opens_nothing(api: D
 
 async def test_a_server_without_a_host_has_no_console(api: Deployment) -> None:
     token = seal(api.data, ConsoleGrant(SERVER, "", "serial", "u", time.time() + 60))
-    with pytest.raises(InvalidStatus):
-        async with connect(f"{api.base_url.replace('http', 'ws', 1)}/console/serial?token={token}"):
-            pass
+    async with connect(f"{api.base_url.replace('http', 'ws', 1)}/console/serial?token={token}") as socket:
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4409
+    assert "is not ready" in closed.value.rcvd.reason
 
 
-async def test_the_page_says_how_to_see_a_screen(api: Deployment) -> None:
+@pytest.mark.parametrize(("path", "kind"), [("vnc_auto.html?path=%3Ftoken%3D", "novnc"), ("serial?token=", "serial")])
+async def test_a_page_whose_token_is_no_good_says_so(api: Deployment, path: str, kind: str) -> None:
+    old = seal(api.data, ConsoleGrant(SERVER, "host-1", kind, "u", time.time() - 1))
     async with api.client() as client:
-        answer = await client.get("/console/vnc_auto.html")
-    assert answer.status_code == 200 or "novnc" in answer.text
+        expired = await client.get(f"/console/{path}{old}")
+        other = await client.get(f"/console/{path}nonsense")
+    assert (expired.status_code, other.status_code) == (401, 401)
+    assert "has expired" in expired.text
+    assert f"/ui/servers/{SERVER}" in expired.text
+    assert "is no address of a console" in other.text
+    assert "<script" not in expired.text + other.text
+
+
+async def test_the_pages_load_what_the_project_ships(api: Deployment) -> None:
+    token = seal(api.data, ConsoleGrant(SERVER, "host-1", "serial", "u", time.time() + 60))
+    async with api.client() as client:
+        page = await client.get(f"/console/serial?token={token}")
+        policy = page.headers["content-security-policy"]
+        assert policy.startswith("default-src 'self';")
+        assert "unsafe" not in policy
+        for path in ("static/screen.js", "static/serial.js", "vendor/novnc/core/rfb.js", "vendor/xterm/xterm.mjs"):
+            part = await client.get(f"/console/{path}")
+            assert part.status_code == 200
+            assert "javascript" in part.headers["content-type"]
