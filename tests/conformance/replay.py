@@ -18,7 +18,7 @@ import httpx
 from tests.conformance.deployment import FLAVORS, Deployment
 from tests.conformance.findings import Finding, Observed, compare
 from tests.conformance.recording import Cell
-from tests.conformance.states import STATES, TRANSITIONS, Recipe, Request
+from tests.conformance.states import STATES, TRANSITIONS, Recipe, Request, recipe_of
 
 SETTLE_SECONDS = 15.0
 PARALLEL = 8
@@ -83,7 +83,7 @@ class Replay:
         # How the deployment deletes and shelves is set for all at once, so states that differ in it take turns.
         groups: dict[tuple[bool, bool], list[str]] = defaultdict(list)
         for state in by_state:
-            recipe = STATES.get(state, Recipe())
+            recipe = recipe_of(state) or Recipe()
             groups[recipe.soft_delete, recipe.keep_on_host].append(state)
         for (soft_delete, keep_on_host), names in groups.items():
             with self.deployment.set_to(soft_delete=soft_delete, keep_on_host=keep_on_host):
@@ -95,14 +95,18 @@ class Replay:
             for cell in cells:
                 await self._try(cell, str(uuid4()))
             return
+        recipe = recipe_of(state)
+        if recipe is None:
+            self._give_up(cells, "nothing is known of how to reach this state")
+            return
         shared = [cell for cell in cells if cell.changes_nothing]
         others = [cell for cell in cells if not cell.changes_nothing]
         try:
             if shared:
-                server_id = await self._made(STATES[state])
+                server_id = await self._made(recipe)
                 for cell in shared:
                     await self._try(cell, server_id)
-            servers = [await self._made(STATES[state]) for _ in others]
+            servers = [await self._made(recipe) for _ in others]
         except NotReached as error:
             self._give_up(cells, str(error))
             return
@@ -145,6 +149,8 @@ class Replay:
             shared = [cell for cell in of_state if cell.changes_nothing]
             wanted += [(state, shared)] if shared else []
             wanted += [(state, [cell]) for cell in of_state if not cell.changes_nothing]
+        for state in by_state.keys() - TRANSITIONS.keys() - {"T_BUILD"}:
+            self._give_up(by_state[state], "nothing is known of how to reach this state")
         made: dict[int, str] = {}
 
         async def prepare(index: int) -> None:
@@ -178,10 +184,13 @@ class Replay:
                     await self._try(cell, server_id, settle=False)
 
     async def _hosts_down(self, cells: list[Cell]) -> None:
-        servers = {cell.number: await self._made(STATES[cell.state]) for cell in cells}
+        servers = {cell.number: await self._made(STATES[cell.state]) for cell in cells if cell.state in STATES}
         await self.deployment.hosts_down()
         for cell in cells:
-            await self._try(cell, servers[cell.number])
+            if cell.number in servers:
+                await self._try(cell, servers[cell.number])
+            else:
+                self._give_up([cell], "nothing is known of how to reach this state")
 
     # --- one cell ------------------------------------------------------------------------------------------------
 

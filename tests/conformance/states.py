@@ -6,7 +6,7 @@ request of a `T_` recipe is sent while nothing goes on, so the server stays in t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Request = tuple[str, dict[str, Any] | str]
@@ -33,10 +33,6 @@ class Recipe:
     keep_on_host: bool = False
 
 
-def _locked(*steps: Request) -> Recipe:
-    return Recipe((*steps, LOCK_BY_ADMIN))
-
-
 STATES: dict[str, Recipe] = {
     "ACTIVE": Recipe(),
     "SHUTOFF": Recipe((STOP,)),
@@ -53,17 +49,23 @@ STATES: dict[str, Recipe] = {
     "SOFT_DELETED": Recipe((DELETE,), soft_delete=True),
     "SOFT_DELETED_STOPPED": Recipe((STOP, DELETE), soft_delete=True),
     "DELETED": Recipe((DELETE,)),
-    "LOCKED_ACTIVE": _locked(),
     "LOCKED_BY_OWNER": Recipe((LOCK_BY_OWNER,)),
-    "LOCKED_SHUTOFF": _locked(STOP),
-    "LOCKED_VERIFY_RESIZE": _locked(RESIZE),
-    "LOCKED_SHELVED_OFFLOADED": _locked(SHELVE),
     "HOSTDOWN_ACTIVE": Recipe(),
     "HOSTDOWN_SHUTOFF": Recipe((STOP,)),
     "HOSTDOWN_PAUSED": Recipe((PAUSE,)),
     "HOSTDOWN_ERROR": Recipe((ERROR,)),
     "HOSTDOWN_VERIFY_RESIZE": Recipe((RESIZE,)),
 }
+
+
+def recipe_of(state: str) -> Recipe | None:
+    """The recipe of a settled state; with `LOCKED_` before its name, locked by an administrator after all else."""
+    known = STATES.get(state)
+    if known is None and state.startswith("LOCKED_"):
+        known = STATES.get(state.removeprefix("LOCKED_"))
+        return None if known is None else replace(known, steps=(*known.steps, LOCK_BY_ADMIN))
+    return known
+
 
 _BACKUP: Request = ("demo", {"createBackup": {"name": "bak", "backup_type": "daily", "rotation": 1}})
 

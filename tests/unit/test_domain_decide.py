@@ -338,6 +338,10 @@ def test_what_an_admin_locked_its_owner_cannot_unlock() -> None:
     assert decide.accept(locked, "unlock", {}, context(is_admin=True))
 
 
+def test_what_an_admin_locked_its_owner_cannot_make_his_own_lock() -> None:
+    assert decide.accept(server(locked_by="admin"), "lock", {}, context()) == []
+
+
 def test_delete_with_the_host_down_does_not_wait_for_it() -> None:
     start = server()
     events = decide.accept(start, "delete", {}, context(host_up=False))
