@@ -75,6 +75,7 @@ ORDERS: dict[OrderKind, Callable[[Work], Awaitable[dict[str, Any]]]] = {
 }
 HYPERVISOR_TYPES = {"kvm": "kvm", "qemu": "QEMU", "test": "test"}
 ENDS = frozenset({"destroy", "offload"})
+SETTLE_PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds between the looks at what a new libvirtd shows
 ATTEMPTS = 3  # of an order whose libvirtd dies under it
 RECONNECT_SECONDS = 60.0
 RETRY_SECONDS = 0.5
@@ -112,6 +113,8 @@ class LibvirtDriver:
             self._services.networks.listen(known.spec.nics)
         self._started_at = datetime.now(UTC)
         self._expected = {guest.server_id: guest.power_state for guest in await self.guests()}
+        if self._expected:
+            self._spawn(self._settle())
 
     async def close(self) -> None:
         self._closing = True
@@ -156,8 +159,18 @@ class LibvirtDriver:
                 break
             except OrderFailed:
                 await asyncio.sleep(RETRY_SECONDS)
-        for seen in await self.guests():
-            self._compare(seen.server_id, seen.power_state, "changed while the hypervisor daemon was away")
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Look at all guests for a while: a libvirtd that just started shows what was, then corrects it silently."""
+        for pause in SETTLE_PAUSES:
+            await asyncio.sleep(pause)
+            try:
+                guests = await self.guests()
+            except OrderFailed:
+                continue
+            for seen in guests:
+                self._compare(seen.server_id, seen.power_state, "changed while the hypervisor daemon was away")
 
     async def inventory(self) -> HostInventory:
         raw = self._connection.raw
@@ -187,7 +200,11 @@ class LibvirtDriver:
                     seen.append(GuestSeen(server_id, power_state_of(domain), known.generation, domain.name()))
             return seen
 
-        return await self._connection.run(look)
+        try:
+            return await self._connection.run(look)
+        except Disconnected:
+            self._on_close()  # where the connection did not tell so itself
+            raise
 
     async def console_output(self, server_id: str, lines: int | None) -> str:
         return await self._connection.run(console_text, self._known(server_id).console_log, lines)

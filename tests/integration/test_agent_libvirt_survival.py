@@ -93,13 +93,15 @@ async def test_a_killed_guest_process_is_told(lab: Lab) -> None:
     assert (await lab.do("power_on")).power_state == "running"
 
 
-async def test_what_happens_while_libvirtd_is_away_is_told_afterwards(lab: Lab) -> None:
+@pytest.mark.parametrize("attempt", range(3))
+async def test_what_happens_while_libvirtd_is_away_is_told_afterwards(lab: Lab, attempt: int) -> None:
+    """Several times: a libvirtd that starts shows a dead guest as running for a moment, but not always long enough."""
     (daemon,) = processes_of(lab, "libvirtd")
     (guest,) = processes_of(lab, "qemu-system")
     os.kill(daemon, signal.SIGSTOP)
     os.kill(guest, signal.SIGKILL)
     os.kill(daemon, signal.SIGKILL)
-    assert (await lab.event(30)).power_state == "shutdown"
+    assert (await lab.event(60)).power_state == "shutdown"
     assert (await lab.do("power_on")).power_state == "running"
 
 
