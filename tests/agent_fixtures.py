@@ -16,7 +16,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from commands.streams import ensure_host_consumer, ensure_streams
+from commands.streams import direct_reports, ensure_host_consumer, ensure_streams, reports_subject
 from domain.orders import GuestSpec, ImageSpec, Order, Report
 from eventlog.nats_config import NatsUser, agent_user
 from eventlog.nats_server import EmbeddedNats
@@ -26,6 +26,7 @@ from hypervisor_agent.process import AgentSettings, serve
 HOST = "host-1"
 PASSWORD = "agent-secret"
 WAIT_SECONDS = 10.0
+TERM = 1
 
 
 def order(kind: Any, server_id: str, number: int, *, generation: int | None = None, **fields: Any) -> Order:
@@ -127,7 +128,8 @@ async def control_plane(agent_nats: EmbeddedNats) -> AsyncIterator[ControlPlane]
             plane.reports.append(msgspec.json.decode(message.data, type=Report))
         await message.ack()
 
-    await client.subscribe("deliver.reports", "conductor", on_report)
+    await client.subscribe(reports_subject(TERM), cb=on_report)
+    await direct_reports(client.jetstream(), TERM)
     yield plane
     await client.close()
 
