@@ -77,7 +77,7 @@ async def has_consoles(services: Services, server: Server) -> bool:
     """Whether the server's guest is on, on a host whose hypervisor has consoles."""
     if server.host is None or server.power_state not in ("running", "paused"):
         return False
-    host = await services.read.resource("host", server.host)
+    host = await services.read.resource_by_name("host", server.host)
     return isinstance(host, Host) and host.driver == "libvirt"
 
 

@@ -48,7 +48,7 @@ async def _page(request: Request, protocol: str) -> Response:
         request,
         "console.html",
         code=401 if problem else 200,
-        headers=HEADERS | {"Content-Security-Policy": POLICY.format(nonce=nonce), "Referrer-Policy": "no-referrer"},
+        headers=HEADERS | {"Content-Security-Policy": POLICY.format(nonce=nonce)},
         protocol=protocol,
         problem=problem,
         nonce=nonce,

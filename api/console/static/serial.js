@@ -14,16 +14,22 @@ document.createElement = /** @type {typeof document.createElement} */ ((/** @typ
 });
 
 const { Terminal } = await import("../vendor/xterm/xterm.mjs");
+const place = /** @type {HTMLElement} */ (document.getElementById("console"));
+
+/** The largest letters with which the whole of it fits: a cell is about 0.6 by 1.2 of a letter's size. */
+const fitting = () => Math.max(6, Math.min(22, (place.clientWidth - 60) / 48.5, (place.clientHeight - 60) / 29));
+
 const terminal = new Terminal({
   cols: 80,
   rows: 24,
   cursorBlink: !matchMedia("(prefers-reduced-motion: reduce)").matches,
   fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
-  fontSize: innerWidth < 700 ? 7 : 14,
+  fontSize: fitting(),
   scrollback: 5000,
   theme: { background: "#0b0e12", foreground: "#e5e9ee", cursor: "#6ea8ff", selectionBackground: "#2f4a7a" },
 });
-terminal.open(/** @type {HTMLElement} */ (document.getElementById("console")));
+terminal.open(place);
+addEventListener("resize", () => (terminal.options.fontSize = fitting()));
 
 const socket = line("serial");
 const encoder = new TextEncoder();
