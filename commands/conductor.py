@@ -21,7 +21,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import structlog
 
-from commands import lease
+from commands import due, lease
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.deadlines import Deadlines
@@ -148,6 +148,9 @@ class Conductor:
                 self._apply_resource(one)
         for one in newest.values():
             self._react(one)
+        for one in batch:
+            if one.commit.kind == "server" and due.was_reset(one):
+                self._spawn(partial(due.look_after_reset, self.commands, decode_server(one.commit.state)))
 
     def _apply_resource(self, recorded: Recorded) -> None:
         state = resources.decode(recorded.commit.kind, recorded.commit.state)
@@ -183,14 +186,11 @@ class Conductor:
 
     def _idle(self, server: Server) -> None:
         self._running.pop(server.id, None)
-        if (
-            server.vm_state == "soft-delete"
-            and server.soft_deleted_at is not None
-            and self.settings.reclaim_seconds > 0
-        ):
-            self._deadlines.set(server.id, server.soft_deleted_at + timedelta(seconds=self.settings.reclaim_seconds))
-            return
-        self._deadlines.clear(server.id)
+        coming = due.due_of(server, self.settings.reclaim_seconds)
+        if coming is None:
+            self._deadlines.clear(server.id)
+        else:
+            self._deadlines.set(server.id, coming.at)
         if decide.runs_though_stopped(server):
             self._spawn(partial(self._stop_running, server))
 
@@ -246,7 +246,7 @@ class Conductor:
         await self.commands.internal(server.id, choose, causation_id=f"server:{server.id}:{server.version}")
 
     async def _due(self, server_id: str) -> None:
-        """A deadline has come: of an operation, or of a soft-deleted server's grace."""
+        """A deadline has come: of an operation, or of what comes by itself."""
         server = await self.commands.load_server(server_id)
         if server is None:
             return
@@ -258,14 +258,14 @@ class Conductor:
             await self.commands.internal(
                 server_id, lambda now: decide.expire(now, datetime.now(UTC)), causation_id="deadline"
             )
-        elif server.vm_state == "soft-delete":
-            request_id = f"req-{uuid5(NAMESPACE_OID, f'reclaim/{server.id}/{server.version}')}"
-            try:
-                await self.commands.server(
-                    "force-delete", server_id, {}, CommandContext(SERVICE, request_id, causation_id="reclaim")
-                )
-            except Rejected as rejected:
-                log_.warning("reclaim refused", server_id=server_id, reason=rejected.reason)
+            return
+        coming = due.due_of(server, self.settings.reclaim_seconds)
+        if coming is None:
+            return
+        if datetime.now(UTC) < coming.at:
+            self._deadlines.set(server_id, coming.at)
+        elif not await due.carry_out(self.commands, server, coming):
+            self._deadlines.set(server_id, datetime.now(UTC) + timedelta(seconds=due.AGAIN_SECONDS))
 
     def _awaited(self, server_id: str, generation: int) -> Recorded | None:
         """The commit whose order a report of this generation answers, if it is at hand."""

@@ -418,6 +418,7 @@ class Commands:
             is_admin=context.is_admin,
             host_up=host_up,
             deadline_seconds=self.settings.deadline_seconds,
+            due_after=self.settings.due_after,
         )
 
     def _seal(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,22 @@ class CommandSettings:
     deadline_seconds: float | None = None  # overrides every command's own deadline (tests, impatient operators)
     host_down_after: float = 15.0  # no heartbeat for so long: the host counts as down
     grace_seconds: float = 60.0  # how long a guest may take to shut down by itself
-    shelved_offload: bool = True  # Nova's shelved_offload_time = 0
+    shelved_offload_seconds: float = 0.0  # how long a shelved server stays on its host; 0: not at all, -1: until told
+    resize_confirm_seconds: float = 0.0  # a resize is confirmed by itself after so long; 0: never
     reclaim_seconds: float = 0.0  # soft delete keeps a server so long; 0: deletes are at once
     seal: Callable[[str], str] = _plain  # makes a secret unreadable in the log
     unseal: Callable[[str], str] = _plain
+
+    @property
+    def shelved_offload(self) -> bool:
+        """Whether shelving takes a server from its host in the same action."""
+        return self.shelved_offload_seconds == 0
+
+    @property
+    def due_after(self) -> dict[str, float]:
+        """Seconds after which something follows a command by itself, as `domain.decide.Context` has them."""
+        return {
+            "soft-delete": self.reclaim_seconds,
+            "shelve": self.shelved_offload_seconds,
+            "resize": self.resize_confirm_seconds,
+        }

@@ -125,6 +125,13 @@ class ResizeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     finished_at: datetime | None = None
 
 
+class Due(msgspec.Struct, frozen=True):
+    """What comes by itself at a moment, unless something else ends the state that it waits in: a command's name."""
+
+    command: str
+    at: datetime
+
+
 class LeftGuest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A guest that nobody waits for any more, on a host that could not be told. `generation` is its destroy order's."""
 
@@ -187,6 +194,7 @@ class Server(msgspec.Struct, frozen=True, omit_defaults=True):
     resize: ResizeRecord | None = None
     generation: int = 0  # of the newest order; only grows
     guest_exists: bool = False  # a host holds a guest or its disks
+    due: Due | None = None
     left_guests: tuple[LeftGuest, ...] = ()  # to be destroyed by their hosts whenever these answer
     operation: Operation | None = None
 
@@ -251,6 +259,7 @@ class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     resize: ResizeRecord | UnsetType | None = UNSET
     generation: int | UnsetType = UNSET
     guest_exists: bool | UnsetType = UNSET
+    due: Due | UnsetType | None = UNSET
     left_guests: tuple[LeftGuest, ...] | UnsetType = UNSET
     operation: Operation | UnsetType | None = UNSET
 

@@ -67,6 +67,9 @@ class Workflow:
         return next((step for step in self.steps[start:] if step.when is None or step.when(server)), None)
 
 
+# What follows by itself where a deployment sets a time for it (`Context.due_after`).
+FOLLOWERS = {"soft-delete": "force-delete", "shelve": "shelve-offload", "resize": "confirm-resize"}
+
 UNDO: dict[str, Undo] = {
     undo.name: undo
     for undo in (

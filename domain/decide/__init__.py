@@ -11,7 +11,7 @@ from domain.decide.context import Context, StepOutcome
 from domain.decide.creating import NewServer, create
 from domain.decide.instant import INSTANT
 from domain.decide.running import advance, progress, taken_over
-from domain.decide.watching import expire, observe, resolve_stuck, runs_though_stopped
+from domain.decide.watching import expire, looked_at, observe, resolve_stuck, runs_though_stopped, synced
 
 __all__ = [
     "INSTANT",
@@ -23,11 +23,13 @@ __all__ = [
     "advance",
     "create",
     "expire",
+    "looked_at",
     "must_be_possible",
     "observe",
     "progress",
     "refuse",
     "resolve_stuck",
     "runs_though_stopped",
+    "synced",
     "taken_over",
 ]

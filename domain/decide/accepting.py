@@ -81,6 +81,8 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
 def _begin(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     decision = Decision(server, context.now)
     cancel_open(decision, f"superseded by {command}", context.request_id)
+    if context.due_after.get(command, 0) > 0:
+        params = params | {"due_seconds": context.due_after[command]}
     accepted = MACHINE.accept(command, decision.server.vm_state, decision.server.task_state)
     assert accepted is not None, "refuse() has asked the machine already"
     operation = Operation(

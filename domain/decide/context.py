@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ class Context:
     is_admin: bool = False
     host_up: bool = True
     deadline_seconds: float | None = None
+    due_after: Mapping[str, float] = field(default_factory=dict)  # command -> seconds until its follower comes
 
 
 @dataclass(frozen=True)

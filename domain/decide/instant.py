@@ -90,7 +90,7 @@ def _reset_state(server: Server, params: dict[str, Any], context: Context) -> li
     decision = Decision(server, context.now)
     cancel_open(decision, "ended by reset-state", context.request_id)
     before = {"vm_state": server.vm_state, "task_state": server.task_state}
-    moved = {"vm_state": vm_state, "task_state": None}
+    moved = {"vm_state": vm_state, "task_state": None, "due": None}
     decision.add("reset-state", "accepted", context.request_id, moved, details={"before": before, "after": vm_state})
     patch: dict[str, Any] = {}
     if vm_state == "error" and server.fault is None:

@@ -10,8 +10,8 @@ import msgspec
 from domain.decide.context import Decision, StepOutcome
 from domain.machine import MACHINE, UNCHANGED
 from domain.orders import Fault
-from domain.server import Operation, Server, ServerEvent, ServerFault
-from domain.workflows import KEEP, UNDO, WORKFLOWS, Step, Workflow
+from domain.server import Due, Operation, Server, ServerEvent, ServerFault
+from domain.workflows import FOLLOWERS, KEEP, UNDO, WORKFLOWS, Step, Workflow
 
 MAX_ATTEMPTS = 3  # hosts tried for one build, as Nova's scheduler.max_attempts
 UNDO_SECONDS = 300  # how long taking back a failed workflow may last
@@ -60,7 +60,16 @@ def _succeed(decision: Decision, workflow: Workflow) -> None:
     assert operation is not None
     patch = {"task_state": None, "operation": None, "fault": None, "progress": _done_progress(operation)}
     patch |= workflow.finish(server, operation, decision.now, {})
+    patch |= _due(server, operation, str(patch.get("vm_state", server.vm_state)), decision.now)
     decision.add(operation.command, "succeeded", operation.request_id, patch, host=server.host)
+
+
+def _due(server: Server, operation: Operation, vm_state: str, now: datetime) -> dict[str, Any]:
+    """What comes by itself from now on: what this command asks for; nothing once the state it waited in is over."""
+    seconds = operation.params.get("due_seconds")
+    if seconds:
+        return {"due": Due(FOLLOWERS[operation.command], now + timedelta(seconds=seconds))}
+    return {"due": None} if server.due is not None and vm_state != operation.vm_state_before else {}
 
 
 def _done_progress(operation: Operation) -> int:
@@ -213,6 +222,8 @@ def settle(decision: Decision, operation: Operation) -> None:
             code=500, message=fault.message[:255], created=decision.now, details=fault.details, reason=fault.code
         ),
     }
+    if server.due is not None and vm_state != operation.vm_state_before:
+        patch["due"] = None
     decision.add(operation.command, "failed", operation.request_id, patch, fault=fault, host=server.host)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -11,8 +12,10 @@ from domain.decide.running import MAX_ATTEMPTS, UNDO_SECONDS, event_of, next_und
 from domain.errors import Conflict, Invalid
 from domain.machine import MACHINE
 from domain.orders import Fault
-from domain.server import Operation, Server, ServerEvent, leave_guest
+from domain.server import Due, Operation, Server, ServerEvent, leave_guest
 from domain.workflows import WORKFLOWS
+
+SYNC_SECONDS = 60  # how long a state that an administrator set stands against what the guest shows
 
 
 def expire(server: Server, now: datetime) -> list[ServerEvent]:
@@ -62,10 +65,51 @@ def observe(server: Server, power_state: str, reason: str, request_id: str, now:
         "power",
         "observed",
         request_id,
-        {"power_state": power_state, "vm_state": vm_state},
+        {"power_state": power_state, "vm_state": vm_state}
+        | ({} if server.due is None or vm_state == server.vm_state else {"due": None}),
         host=server.host,
         event="compute_stop_instance" if vm_state == "stopped" != server.vm_state else None,
         message=reason,
+    )
+    return decision.events
+
+
+def looked_at(server: Server, power_state: str | None, request_id: str, now: datetime) -> list[ServerEvent]:
+    """What a look at the hypervisor found after a reset of the state. `power_state` is null when nobody answered.
+
+    The administrator's word stands for a while, so that something can be done with it; then the guest's own counts.
+    """
+    if server.operation is not None or server.deleted or server.host is None:
+        return []
+    patch: dict[str, Any] = {}
+    if power_state is None:
+        message = f"reset-state: host {server.host} does not answer; what the guest does is not known"
+    else:
+        message = f"reset-state: host {server.host} shows the guest as {power_state}"
+        patch["power_state"] = power_state
+        synced = MACHINE.observe(server.vm_state, server.task_state, power_state)
+        if synced != server.vm_state:
+            message += f"; unless that changes, the server becomes {synced} in {SYNC_SECONDS} s"
+            patch["due"] = Due("power-sync", now + timedelta(seconds=SYNC_SECONDS))
+    decision = Decision(server, now)
+    decision.add("power", "observed", request_id, patch, host=server.host, message=message)
+    return decision.events
+
+
+def synced(server: Server, request_id: str, now: datetime) -> list[ServerEvent]:
+    """The power sync that was due: the server becomes what its guest still shows."""
+    if server.operation is not None or server.due is None or server.due.command != "power-sync":
+        return []
+    vm_state = MACHINE.observe(server.vm_state, server.task_state, server.power_state)
+    decision = Decision(server, now)
+    decision.add(
+        "power",
+        "observed",
+        request_id,
+        {"vm_state": vm_state, "due": None},
+        host=server.host,
+        event="compute_stop_instance" if vm_state == "stopped" != server.vm_state else None,
+        message=f"power sync: the guest is still {server.power_state}",
     )
     return decision.events
 

@@ -113,6 +113,8 @@ def observe(vm_state: str, task_state: str | None, power_state: str) -> str:
     """
     if task_state is None and vm_state in ("active", "paused") and power_state in GONE:
         return "stopped"
+    if task_state is None and vm_state == "active" and power_state == "suspended":
+        return "suspended"  # its memory is on disk and stays there; Nova would stop it
     return vm_state
 
 
@@ -121,3 +123,4 @@ def observations() -> Iterator[Transition]:
     yield Transition(OBSERVED, ANY_VM_STATE, ANY_TASK_STATE, UNCHANGED, UNCHANGED)
     found_gone = frozenset(name for name in VM_STATES if observe(name, None, "shutdown") != name)
     yield Transition(OBSERVED, found_gone, NO_TASK, "stopped", None)
+    yield Transition(OBSERVED, frozenset({"active"}), NO_TASK, "suspended", None)

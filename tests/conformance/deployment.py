@@ -62,7 +62,9 @@ class Deployment:
         commands = self.system.commands
         before = commands.settings
         commands.settings = dataclasses.replace(
-            before, reclaim_seconds=86400.0 if soft_delete else 0.0, shelved_offload=not keep_on_host
+            before,
+            reclaim_seconds=86400.0 if soft_delete else 0.0,
+            shelved_offload_seconds=-1.0 if keep_on_host else 0.0,
         )
         try:
             yield

@@ -93,7 +93,9 @@ def test_observation_as_novas_power_sync() -> None:
     for vm_state in VM_STATES:
         for power_state in POWER_STATES:
             gone = vm_state in ("active", "paused") and power_state in ("shutdown", "crashed")
-            assert MACHINE.observe(vm_state, None, power_state) == ("stopped" if gone else vm_state)
+            kept = (vm_state, power_state) == ("active", "suspended")  # Nova stops it, and loses its memory
+            wanted = "stopped" if gone else "suspended" if kept else vm_state
+            assert MACHINE.observe(vm_state, None, power_state) == wanted
             for task_state in TASK_STATES:
                 assert MACHINE.observe(vm_state, task_state, power_state) == vm_state
     for pair in PAIRS:

@@ -1,0 +1,123 @@
+"""What comes by itself, at a time that stands in the log: the end of a shelf on the host, a resize's confirmation, a
+guest's own state after an administrator's word."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from commands import due
+from domain.decide import watching
+from domain.server import FlavorSnapshot, Server
+from eventlog.nats_server import EmbeddedNats
+from tests.system import ADMIN, WAIT_SECONDS, System, context
+
+LARGER = FlavorSnapshot(id="2", name="m1.micro", vcpus=2, ram=192, disk=1)
+
+
+async def shelved(system: System) -> Server:
+    server = await system.create()
+    await system.commands.create("image", {"name": "shelf", "status": "queued"}, context(ADMIN), id="shelf")
+    params = {"image_id": "shelf", "offload": system.commands.settings.shelved_offload}
+    return await system.do("shelve", server.id, params)
+
+
+async def resized(system: System) -> Server:
+    server = await system.create()
+    return await system.do("resize", server.id, {"flavor": msgspec.to_builtins(LARGER)})
+
+
+async def told(system: System, server_id: str, number: int = 1) -> list[str]:
+    """What the observations in the server's history say, newest first, once there are so many."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            actions = await system.read.actions(server_id)
+            said = [str(one.text) for one in actions if one.outcome == "observed"]
+            if len(said) >= number:
+                return said
+            await asyncio.sleep(0.02)
+
+
+async def test_a_shelved_server_leaves_its_host_when_its_time_comes(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, shelved_offload_seconds=1.0) as system:
+        server = await shelved(system)
+        assert (server.vm_state, server.due and server.due.command) == ("shelved", "shelve-offload")
+        await system.stop_conductor()
+        await system.start_conductor()
+        server = await system.when(server.id, lambda now: now.vm_state == "shelved_offloaded")
+        assert (server.host, server.due) == (None, None)
+
+
+async def test_a_shelved_server_stays_on_its_host_until_told(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, shelved_offload_seconds=-1.0) as system:
+        server = await shelved(system)
+        assert (server.vm_state, server.due) == ("shelved", None)
+        server = await system.do("shelve-offload", server.id, actor=ADMIN)
+        assert server.vm_state == "shelved_offloaded"
+
+
+async def test_a_resize_is_confirmed_by_itself_unless_reverted(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, resize_confirm_seconds=2.0) as system:
+        kept, back = await resized(system), await resized(system)
+        assert kept.due and kept.due.command == "confirm-resize"
+        back = await system.do("revert-resize", back.id)
+        assert (back.vm_state, back.due) == ("active", None)
+        kept = await system.when(kept.id, lambda now: now.vm_state == "active")
+        assert (kept.flavor, kept.due) == (LARGER, None)
+        assert "server.confirm-resize.succeeded" in await system.event_types(kept.id)
+        assert "server.confirm-resize.accepted" not in await system.event_types(back.id)
+
+
+async def test_what_is_refused_when_due_comes_again(
+    own_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "AGAIN_SECONDS", 0.5)
+    async with System.open(own_nats, tmp_path, resize_confirm_seconds=0.5, host_down_after=1.0) as system:
+        server = await resized(system)
+        await system.stop_agents()
+        await asyncio.sleep(2.0)
+        assert (await system.server(server.id)).vm_state == "resized"
+        await system.start_agents()
+        await system.when(server.id, lambda now: now.vm_state == "active")
+
+
+async def test_after_a_reset_the_history_says_what_the_guest_does(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path) as system:
+        server = await system.create()
+        await system.do("reset-state", server.id, {"state": "error"}, actor=ADMIN)
+        (said,) = await told(system, server.id)
+        assert said == f"reset-state: host {server.host} shows the guest as running"
+
+
+async def test_an_administrators_word_stands_for_a_while_against_the_guest(
+    own_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SYNC_SECONDS", 1)
+    async with System.open(own_nats, tmp_path) as system:
+        server = await system.create()
+        await system.do("stop", server.id)
+        server = await system.do("reset-state", server.id, {"state": "active"}, actor=ADMIN)
+        assert server.vm_state == "active"
+        server = await system.when(server.id, lambda now: now.vm_state == "stopped")
+        synced, looked = await told(system, server.id, 2)
+        assert looked.startswith(f"reset-state: host {server.host} shows the guest as shutdown; unless that changes")
+        assert synced == "power sync: the guest is still shutdown"
+
+
+async def test_a_reset_cancels_what_is_open_and_says_when_nobody_answers(
+    own_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with System.open(own_nats, tmp_path, host_down_after=60.0) as system:
+        server = await system.create()
+        await system.stop_agents()
+        await system.commands.server("pause", server.id, {}, context())
+        await system.commands.server("reset-state", server.id, {"state": "error"}, context(ADMIN))
+        (said,) = await told(system, server.id)
+        assert said == f"reset-state: host {server.host} does not answer; what the guest does is not known"
+        actions: dict[str, Any] = {one.action: one for one in await system.read.actions(server.id)}
+        assert (actions["pause"].outcome, actions["resetState"].outcome) == ("cancelled", "succeeded")
+        assert "ended by reset-state" in str(actions["pause"].text)
