@@ -151,7 +151,8 @@ class ReportReader:
         if operation is None or operation.awaits != "agent":
             return []
         if report.outcome == "progress":
-            return decide.progress(server, operation.step, report.progress or 0, now)
+            what = str(report.details.get("message", ""))
+            return decide.progress(server, operation.step, report.progress or 0, what, now)
         outcome = StepOutcome(
             step=operation.step,
             succeeded=report.outcome == "succeeded",

@@ -5,7 +5,7 @@ JetStream acknowledged it; until then it is repeated with growing pauses, throug
 agent process if this one dies. The receiver sees a repeated report by its id. At most one report per slot is waiting: a
 newer one replaces it, so the queue is bounded by the number of servers.
 
-Progress is told at most once a second per server and may be lost.
+Progress is told at most once a second per server, when it has grown by ten points, and may be lost.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SENDERS = 64
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 1.0
 PROGRESS_SECONDS = 1.0
+PROGRESS_POINTS = 10
 MAX_TOLD = 10_000
 
 log = structlog.get_logger("agent")
@@ -59,7 +60,7 @@ class Reporter:
         self._waiting: dict[tuple[str, str], _Parcel] = {}
         self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._senders: list[asyncio.Task[None]] = []
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[str, float, int]] = {}  # server -> order, when, percent
 
     def start(self) -> None:
         self._senders = [asyncio.create_task(self._send_all()) for _ in range(SENDERS)]
@@ -90,10 +91,15 @@ class Reporter:
         now = asyncio.get_running_loop().time()
         if len(self._told) > MAX_TOLD:
             self._told.clear()
-        # What is quick needs no progress: a server's first sign of it only starts the clock.
-        if now - self._told.setdefault(report.server_id, now) < PROGRESS_SECONDS or report.progress == 100:
+        percent = report.progress or 0
+        order, at, told = self._told.get(report.server_id, ("", 0.0, 0))
+        if order != report.order_id:
+            # What is quick needs no progress: an order's first sign of it only starts the clock.
+            self._told[report.server_id] = (report.order_id, now, 0)
             return
-        self._told[report.server_id] = now
+        if now - at < PROGRESS_SECONDS or percent < told + PROGRESS_POINTS or percent == 100:
+            return
+        self._told[report.server_id] = (order, now, percent)
         task = asyncio.create_task(self._tell(host, report))
         task.add_done_callback(lambda ended: ended.exception())
 

@@ -155,7 +155,7 @@ class SimulatedDriver:
             raise Unsupported(f"This simulated host was told not to know {order.kind}.")
         if guest is not None and guest.order_id == order.id and order.kind != "console_output":
             return Done(guest.power_state, {"repeated": True})
-        await self._faults.delay(order)
+        await self._faults.delay(order, lambda percent: progress(percent, "copy disk"))
         self._faults.check(order, after=False)
         if order.kind in ("destroy", "offload"):
             self._forget(order)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ from domain.orders import Order
 from hypervisor_agent.driver import OrderFailed
 
 SLOW_SECONDS = 2.0  # of a name: long enough to do something to the system meanwhile
+COPIES = frozenset({"create_disk", "rebuild", "snapshot", "resize", "swap_volume"})  # what takes long on a real host
+TELL_SECONDS = 0.5
 
 Latency = float | tuple[float, float] | Literal["hang"]
 
@@ -54,16 +56,17 @@ class Faults:
         self._random = random.Random(options.get("seed"))
         self._failed_once: set[tuple[str, str]] = set()
 
-    async def delay(self, order: Order) -> None:
+    async def delay(self, order: Order, tell: Callable[[int], None]) -> None:
+        """Take as long as the order takes. One that copies a disk tells every half second how far it is, in percent."""
         latency = self._latency.get(order.kind, self._latency.get("*", 0.0))
         if latency == "hang" or _named(order, "hang"):
             await asyncio.Event().wait()
         elif _named(order, "slow"):
-            await asyncio.sleep(SLOW_SECONDS)
+            await _last(order, SLOW_SECONDS, tell)
         elif isinstance(latency, tuple):
-            await asyncio.sleep(self._random.uniform(*latency))
+            await _last(order, self._random.uniform(*latency), tell)
         elif isinstance(latency, int | float) and latency > 0:
-            await asyncio.sleep(latency)
+            await _last(order, latency, tell)
 
     def check(self, order: Order, *, after: bool) -> None:
         """Raise `OrderFailed` if the order has to fail before (or after) its effect."""
@@ -91,6 +94,17 @@ class Faults:
             "simulated_failure",
             f"The simulated hypervisor fails {order.kind} of a server with this name. Choose another name.",
         )
+
+
+async def _last(order: Order, seconds: float, tell: Callable[[int], None]) -> None:
+    if order.kind not in COPIES or seconds < TELL_SECONDS:
+        await asyncio.sleep(seconds)
+        return
+    left = seconds
+    while left > 0:
+        tell(int(100 * (1 - left / seconds)))
+        await asyncio.sleep(min(left, TELL_SECONDS))
+        left -= TELL_SECONDS
 
 
 def _named(order: Order, what: str) -> bool:

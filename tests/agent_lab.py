@@ -48,6 +48,7 @@ class Lab:
         self.driver = driver
         self.server = server
         self.events: list[LifecycleEvent] = []
+        self.told: list[tuple[int, str]] = []  # the progress of the newest order
         self.generation = 0
         self._seen = 0
         driver.on_lifecycle(self.events.append)
@@ -68,7 +69,8 @@ class Lab:
         return await self.carry_out(self.order(kind, **params))
 
     async def carry_out(self, order: Order) -> Done:
-        return await self.driver.carry_out(order, lambda percent, message: None)
+        self.told = []
+        return await self.driver.carry_out(order, lambda percent, what: self.told.append((percent, what)))
 
     async def build(self) -> None:
         for kind in ("create_disk", "config_drive", "spawn"):

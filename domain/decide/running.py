@@ -34,6 +34,8 @@ def start_step(decision: Decision, step: Step, task_state: str | None = KEEP) ->
         patch["task_state"] = shown
     if step.vm_state is not None:
         patch["vm_state"] = step.vm_state
+    if server.progress:
+        patch["progress"] = 0
     if step.order is not None:
         patch["generation"] = server.generation + 1
         if step.order in ("create_disk", "spawn"):
@@ -157,6 +159,8 @@ def next_undo(decision: Decision, operation: Operation) -> None:
     }
     if undo.order is not None:
         patch["generation"] = server.generation + 1
+    if server.progress:
+        patch["progress"] = 0
     decision.add(
         operation.command, "step_started", operation.request_id, patch, step=undo.name, host=server.host, undo=True
     )
@@ -254,8 +258,8 @@ def event_of(operation: Operation) -> str | None:
     return step.event or step.failed_event
 
 
-def progress(server: Server, step: str, percent: int, now: datetime) -> list[ServerEvent]:
-    """A long step tells how far it is. Only growth of ten points or more is worth an event."""
+def progress(server: Server, step: str, percent: int, what: str, now: datetime) -> list[ServerEvent]:
+    """A long step tells how far it is, and with what. Only growth of ten points or more is worth an event."""
     operation = server.operation
     if operation is None or operation.step != step or percent < server.progress + 10 or percent >= 100:
         return []
@@ -268,7 +272,7 @@ def progress(server: Server, step: str, percent: int, now: datetime) -> list[Ser
         step=step,
         event=event_of(operation) if not operation.undoing else None,
         host=server.host,
-        message=f"{percent} %",
+        message=f"{what}, {percent} %" if what else f"{percent} %",
         undo=operation.undoing,
         details={"progress": percent},
     )

@@ -11,6 +11,7 @@ import msgspec
 from domain.orders import GuestSpec
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt import config_drive
+from hypervisor_agent.libvirt.copying import Tell
 from hypervisor_agent.libvirt.domain_xml import root_volume, with_devices
 from hypervisor_agent.libvirt.record import GuestRecord
 from hypervisor_agent.libvirt.work import Work
@@ -22,8 +23,8 @@ async def create_disk(work: Work) -> Details:
     """The guest's directory and root disk. A disk that is there already stays: nothing else may have made it."""
     spec = adopt_spec(work)
     if root_volume(spec) is None and not work.files.disk.exists():
-        with work.step("create root disk", 10):
-            await _fresh_disk(work, spec)
+        with work.step("create root disk", 0, 99) as copied:
+            await _fresh_disk(work, spec, copied)
     return {}
 
 
@@ -59,8 +60,8 @@ async def rebuild(work: Work) -> Details:
     work.remember(record)
     work.files.rescue_disk.unlink(missing_ok=True)
     if root_volume(record.spec) is None:
-        with work.step("create root disk", 30):
-            await _fresh_disk(work, record.spec)
+        with work.step("create root disk", 30, 60) as copied:
+            await _fresh_disk(work, record.spec, copied)
         await work.remove_unused_images()
     with work.step("write config drive", 60):
         await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
@@ -110,7 +111,7 @@ def _merged(spec: GuestSpec, known: GuestSpec | None) -> GuestSpec:
     return msgspec.structs.replace(spec, volumes=volumes)
 
 
-async def _fresh_disk(work: Work, spec: GuestSpec) -> None:
+async def _fresh_disk(work: Work, spec: GuestSpec, copied: Tell) -> None:
     if spec.image is None:
         raise OrderFailed("no_image", "The server has neither an image nor a boot volume. Create it with one of them.")
-    await work.overlay(work.files.disk, spec.image, spec.disk_gb)
+    await work.overlay(work.files.disk, spec.image, spec.disk_gb, copied)

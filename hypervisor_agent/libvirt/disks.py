@@ -6,7 +6,7 @@ A cancelled order kills its qemu-img; what it left beside the result is overwrit
 from __future__ import annotations
 
 import asyncio
-import shutil
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 
 from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt.copying import Tell, copy_file, ignore, on_loop
 
 GIB = 1 << 30
 STDERR_LIMIT = 2000
 RELEASE_POLL_SECONDS = 0.1
+_PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 
 
 async def create_overlay(disk: Path, source: Path, source_format: str, size_gb: int) -> None:
@@ -36,21 +38,21 @@ async def grow(disk: Path, size_gb: int) -> None:
         await qemu_img("resize", "-q", "-f", known["format"], disk, size_gb * GIB)
 
 
-async def flatten(disk: Path, disk_format: str, target: Path) -> None:
+async def flatten(disk: Path, disk_format: str, target: Path, tell: Tell = ignore) -> None:
     """Write a qcow2 of its own, without a backing file, of a disk that nobody writes to."""
     fresh = target.with_name(f"{target.name}.part")
-    await qemu_img("convert", "-U", "-f", disk_format, "-O", "qcow2", disk, fresh)
+    await qemu_img("convert", "-p", "-U", "-f", disk_format, "-O", "qcow2", disk, fresh, tell=tell)
     fresh.replace(target)
 
 
-async def copy_into(source: Path, source_format: str, target: Path, target_format: str) -> None:
+async def copy_into(source: Path, source_format: str, target: Path, target_format: str, tell: Tell = ignore) -> None:
     """Copy a disk over an existing one (`target` keeps its size and name)."""
-    await qemu_img("convert", "-n", "-f", source_format, "-O", target_format, source, target)
+    await qemu_img("convert", "-p", "-n", "-f", source_format, "-O", target_format, source, target, tell=tell)
 
 
-async def copy(disk: Path, target: Path) -> None:
+async def copy(disk: Path, target: Path, tell: Tell = ignore) -> None:
     fresh = target.with_name(f"{target.name}.new")
-    await asyncio.to_thread(shutil.copyfile, disk, fresh)
+    await asyncio.to_thread(copy_file, disk, fresh, on_loop(tell))
     fresh.replace(target)
 
 
@@ -81,7 +83,8 @@ async def info(disk: Path, disk_format: str | None = None) -> dict[str, Any]:
     return msgspec.json.decode(text, type=dict[str, Any])
 
 
-async def qemu_img(*arguments: object) -> str:
+async def qemu_img(*arguments: object, tell: Tell = ignore) -> str:
+    """What it printed. With `-p` among the arguments `tell` is told how far it is. Raises `OrderFailed`."""
     words = [str(argument) for argument in arguments]
     process = await asyncio.create_subprocess_exec(
         "qemu-img",
@@ -90,8 +93,11 @@ async def qemu_img(*arguments: object) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    assert process.stdout is not None
+    assert process.stderr is not None
     try:
-        out, err = await process.communicate()
+        out, err = await asyncio.gather(_output(process.stdout, tell), process.stderr.read())
+        await process.wait()
     except asyncio.CancelledError:
         process.kill()
         await process.wait()
@@ -102,3 +108,13 @@ async def qemu_img(*arguments: object) -> str:
         message = "The host's disk is full. Delete servers or images, or use another host." if full else text
         raise OrderFailed("no_disk_space" if full else "disk_failed", message, f"qemu-img {' '.join(words)}: {text}")
     return out.decode()
+
+
+async def _output(stream: asyncio.StreamReader, tell: Tell) -> bytes:
+    text = b""
+    while data := await stream.read(4096):
+        text += data
+        if told := _PERCENT.findall(text):
+            tell(float(told[-1]))
+            text = text[text.rindex(b"%)") :]
+    return text

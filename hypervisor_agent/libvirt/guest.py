@@ -16,6 +16,7 @@ import libvirt
 from domain.orders import PowerStateName
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt.connection import Connection
+from hypervisor_agent.libvirt.copying import Tell, ignore
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
@@ -157,8 +158,13 @@ class Guest:
 
     async def wait(self, holds: Callable[[Any], bool], seconds: float, what: str) -> None:
         """Wait until something is true of the domain. Raises `OrderFailed` (guest_does_not_answer) after `seconds`."""
+        await self.follow(lambda domain: None if holds(domain) else 0.0, seconds, what, ignore)
+
+    async def follow(self, percent: Callable[[Any], float | None], seconds: float, what: str, tell: Tell) -> None:
+        """As `wait`, for what says how far it is: `percent` is null when it has ended; until then `tell` is told."""
         limit = time.monotonic() + seconds
-        while not await self.call(holds):
+        while (reached := await self.call(percent)) is not None:
+            tell(reached)
             if time.monotonic() > limit:
                 raise OrderFailed(
                     "guest_does_not_answer",

@@ -7,19 +7,20 @@ the same file system keeping is a hard link and costs nothing; elsewhere it is o
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from domain.orders import ImageSpec
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt import record as records
+from hypervisor_agent.libvirt.copying import Tell, copy_file
 from hypervisor_agent.libvirt.files import HostFiles
 
 
-def keep(files: HostFiles, image: ImageSpec) -> Path:
+def keep(files: HostFiles, image: ImageSpec, tell: Tell) -> Path:
     """The image's file on this host. Raises `OrderFailed` (image_missing) when neither host nor store has it.
 
-    Blocking, as `remove_unused` is; until a guest's record names the image, nobody may call that one.
+    `tell` is told, in this thread, how far a copy is. Blocking, as `remove_unused` is; until a guest's record names the
+    image, nobody may call that one.
     """
     kept = files.images / _name(image)
     if kept.exists():
@@ -33,7 +34,7 @@ def keep(files: HostFiles, image: ImageSpec) -> Path:
         except FileNotFoundError:
             raise
         except OSError:
-            shutil.copyfile(source, fresh)
+            copy_file(source, fresh, tell)
             fresh.chmod(0o444)
     except FileNotFoundError as error:
         raise OrderFailed(

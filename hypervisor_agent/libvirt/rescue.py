@@ -29,9 +29,9 @@ async def rescue(work: Work) -> Details:
     source = image_of(record)
     if source is None:
         raise OrderFailed("no_image", "The server has no image to be rescued with. Name a rescue image.")
-    with work.step("create rescue disk", 40):
+    with work.step("create rescue disk", 40, 60) as copied:
         async with work.services.images_lock:
-            await work.overlay(work.files.rescue_disk, source, 1)
+            await work.overlay(work.files.rescue_disk, source, 1, copied)
             work.remember(record)
         password = work.order.params.get("admin_password") or record.spec.admin_password
         spec = msgspec.structs.replace(record.spec, admin_password=password)

@@ -31,9 +31,9 @@ async def resize(work: Work) -> Details:
     with work.step("stop guest", 10):
         await work.guest.shut_off(grace_seconds(work))
     if root_volume(spec) is None:
-        with work.step("copy disk", 30):
+        with work.step("copy disk", 10, 60) as copied:
             if not work.files.resize_backup.exists():
-                await disks.copy(work.files.disk, work.files.resize_backup)
+                await disks.copy(work.files.disk, work.files.resize_backup, copied)
             await disks.grow(work.files.disk, disk_gb)
     record.spec = msgspec.structs.replace(spec, vcpus=vcpus, memory_mb=memory_mb, disk_gb=disk_gb)
     work.remember(record)

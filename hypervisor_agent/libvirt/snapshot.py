@@ -15,6 +15,7 @@ import libvirt
 
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt import disks
+from hypervisor_agent.libvirt.copying import Tell
 from hypervisor_agent.libvirt.domain_xml import root_volume
 from hypervisor_agent.libvirt.work import Work
 
@@ -30,13 +31,13 @@ async def snapshot(work: Work) -> Details:
     target.parent.mkdir(parents=True, exist_ok=True)
     quiesced = False
     device = "vdb" if work.record.rescue else ROOT
-    with work.step("copy disk", 10):
+    with work.step("copy disk", 0, 99) as copied:
         if await work.guest.active():
-            quiesced = await _copy_live(work, device, target)
+            quiesced = await _copy_live(work, device, target, copied)
         else:
             root = root_volume(spec)
             source, kind = (Path(root.path), root.disk_format) if root else (work.files.disk, "qcow2")
-            await disks.flatten(source, kind, target)
+            await disks.flatten(source, kind, target, copied)
     known = await disks.info(target, "qcow2")
     return {
         "image_path": str(target),
@@ -46,15 +47,13 @@ async def snapshot(work: Work) -> Details:
     }
 
 
-async def _copy_live(work: Work, device: str, target: Path) -> bool:
+async def _copy_live(work: Work, device: str, target: Path, copied: Tell) -> bool:
     fresh = target.with_name(f"{target.name}.part")
     await _abort(work)  # what an agent that was killed may have left running
     fresh.unlink(missing_ok=True)
     try:
         quiesced = await work.guest.call(lambda domain: _begin(domain, device, fresh))
-        await work.guest.wait(
-            lambda domain: domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE, COPY_SECONDS, "finish copying its disk"
-        )
+        await work.guest.follow(_percent, COPY_SECONDS, "finish copying its disk", copied)
         stats = await work.guest.call(lambda domain: domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED))
     except (asyncio.CancelledError, OrderFailed):
         await _abort(work)
@@ -68,6 +67,13 @@ async def _copy_live(work: Work, device: str, target: Path) -> bool:
     await disks.released(fresh, CLOSE_SECONDS)
     fresh.replace(target)
     return quiesced
+
+
+def _percent(domain: Any) -> float | None:
+    kind, _, _, _, _, _, _, _, _, total, done, _ = domain.jobInfo()
+    if kind == libvirt.VIR_DOMAIN_JOB_NONE:
+        return None
+    return 100 * done / total if total else 0.0
 
 
 def _begin(domain: Any, device: str, target: Path) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 from domain.orders import VolumeSpec
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt import disks
+from hypervisor_agent.libvirt.copying import Tell
 from hypervisor_agent.libvirt.domain_xml import free_device, target, volume_element
 from hypervisor_agent.libvirt.work import Work
 
@@ -70,11 +71,11 @@ async def swap(work: Work) -> Details:
     if held is None or held.device is None:
         raise OrderFailed("volume_not_attached", f"Volume {old.id} is not attached to this server. Attach it first.")
     if held.id == old.id:
-        with work.step("copy volume", 10):
+        with work.step("copy volume", 0, 80) as copied:
             if await work.guest.active() and record.rescue is None:
-                await _mirror(work, target(held.device), new)
+                await _mirror(work, target(held.device), new, copied)
             else:
-                await disks.copy_into(Path(old.path), old.disk_format, Path(new.path), new.disk_format)
+                await disks.copy_into(Path(old.path), old.disk_format, Path(new.path), new.disk_format, copied)
         swapped = msgspec.structs.replace(new, device=held.device, boot_index=held.boot_index)
         volumes = tuple(swapped if known.id == old.id else known for known in record.spec.volumes)
         record.spec = msgspec.structs.replace(record.spec, volumes=volumes)
@@ -83,7 +84,7 @@ async def swap(work: Work) -> Details:
     return {"device": held.device}
 
 
-async def _mirror(work: Work, device: str, new: VolumeSpec) -> None:
+async def _mirror(work: Work, device: str, new: VolumeSpec, copied: Tell) -> None:
     live = await _live(work, device=device)
     if live is not None and _source(live) == new.path:
         return
@@ -99,11 +100,21 @@ async def _mirror(work: Work, device: str, new: VolumeSpec) -> None:
 
     await work.guest.call(begin)
     try:
-        await work.guest.wait(lambda domain: _mirrored(domain, device), MIRROR_SECONDS, "finish copying the volume")
+        await work.guest.follow(
+            lambda domain: None if _mirrored(domain, device) else _percent(domain, device),
+            MIRROR_SECONDS,
+            "finish copying the volume",
+            copied,
+        )
     except OrderFailed:
         await work.guest.call(lambda domain: domain.blockJobAbort(device))
         raise
     await work.guest.call(lambda domain: domain.blockJobAbort(device, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT))
+
+
+def _percent(domain: Any, device: str) -> float:
+    job = domain.blockJobInfo(device)
+    return 100 * job["cur"] / job["end"] if job and job["end"] else 0.0
 
 
 def _mirrored(domain: Any, device: str) -> bool:

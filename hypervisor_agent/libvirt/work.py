@@ -16,6 +16,7 @@ from hypervisor_agent.driver import OrderFailed, Progress
 from hypervisor_agent.libvirt import disks, images
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.connection import Connection
+from hypervisor_agent.libvirt.copying import Tell, on_loop
 from hypervisor_agent.libvirt.domain_xml import METADATA_PREFIX, NAMESPACE, HostTraits, domain_xml, metadata_xml
 from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
 from hypervisor_agent.libvirt.guest import Guest
@@ -64,14 +65,23 @@ class Work:
         return bool(self.steps)
 
     @contextmanager
-    def step(self, name: str, percent: int | None = None) -> Iterator[None]:
-        """A part that takes time: told as progress, and kept with its times whether it succeeds or not."""
+    def step(self, name: str, percent: int | None = None, until: int | None = None) -> Iterator[Tell]:
+        """A part that takes time: told as progress, and kept with its times whether it succeeds or not.
+
+        It begins at `percent` of the order. What it yields is told how far the part itself is, which fills the way to
+        `until`.
+        """
         if percent is not None:
             self.progress(percent, name)
         begun = SubStep(name, datetime.now(UTC))
         self.steps.append(begun)
+
+        def tell(done: float) -> None:
+            if percent is not None and until is not None:
+                self.progress(percent + int((until - percent) * min(done, 100.0) / 100), name)
+
         try:
-            yield
+            yield tell
         finally:
             self.steps[self.steps.index(begun)] = SubStep(name, begun.started_at, datetime.now(UTC))
 
@@ -80,9 +90,9 @@ class Work:
         records.save(self.files.record, record)
         self.known = record
 
-    async def overlay(self, disk: Path, image: ImageSpec, size_gb: int) -> None:
+    async def overlay(self, disk: Path, image: ImageSpec, size_gb: int, copied: Tell) -> None:
         """A fresh disk built on the image, which this host keeps from now on."""
-        source = await self.services.connection.run(images.keep, self.services.files, image)
+        source = await self.services.connection.run(images.keep, self.services.files, image, on_loop(copied))
         await disks.create_overlay(disk, source, image.disk_format, size_gb)
 
     async def remove_unused_images(self) -> None:

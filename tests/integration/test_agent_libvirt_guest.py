@@ -188,8 +188,12 @@ async def test_an_interface_comes_and_goes_while_the_guest_runs(lab: Lab) -> Non
 
 async def test_a_live_snapshot_is_a_flat_image_of_that_instant(lab: Lab, images: Path) -> None:
     await lab.run("echo at the snapshot >/data/marker; sync")
+    await lab.run("dd if=/dev/zero of=/dev/vda bs=1M seek=300 count=400; sync")
     target = images / "snapshot.qcow2"
     done = await lab.do("snapshot", image_id="snap", image_path=str(target))
+    copied = [percent for percent, what in lab.told if what == "copy disk"]
+    assert copied == sorted(copied)
+    assert any(0 < percent < 99 for percent in copied)
     await lab.run("echo later >/data/marker; sync")
     assert done.power_state == "running"
     assert done.details["quiesced"] is True
@@ -263,6 +267,9 @@ async def test_resize_of_a_stopped_guest_stays_off_and_confirm_drops_the_old_dis
     target = backup.parent / "stopped.qcow2"
     done = await lab.do("snapshot", image_id="stopped", image_path=str(target))
     assert (done.power_state, done.details["virtual_size"]) == ("shutdown", 3 << 30)
+    copied = [percent for percent, what in lab.told if what == "copy disk"]
+    assert copied == sorted(copied)
+    assert len(set(copied)) > 3
 
 
 async def test_what_the_guest_does_by_itself_is_told_within_a_second(lab: Lab) -> None:
