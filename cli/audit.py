@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from eventlog.verify import Finding
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+ARCHIVE = click.Path(path_type=Path)  # an exported file, or the directory of the continuous archive
 
 
 @click.group()
@@ -33,9 +34,9 @@ def audit() -> None:
 
 @audit.command()
 @command
-@click.argument("file", type=FILE, required=False)
+@click.argument("file", type=ARCHIVE, required=False)
 def verify(data: Path, config: Path | None, tables: Tables, file: Path | None) -> None:
-    """Prove the log (or an exported FILE): chain, checkpoints, and every event a move of the machine."""
+    """Prove the log (or an exported FILE, or the archive's directory): chain, checkpoints, every event a legal move."""
     asyncio.run(_verify_file(data, file) if file is not None else _verify_log(data))
 
 
@@ -52,15 +53,15 @@ def export(data: Path, config: Path | None, tables: Tables, file: Path, force: b
 
 @audit.command(name="import")
 @command
-@click.argument("file", type=FILE)
+@click.argument("file", type=ARCHIVE)
 def import_(data: Path, config: Path | None, tables: Tables, file: Path) -> None:
-    """Fill an empty data directory from FILE, every commit at the position it had."""
+    """Fill an empty data directory from FILE (or the archive's directory), every commit at the position it had."""
     asyncio.run(_restore(data, file))
 
 
 @audit.command()
 @command
-@click.argument("file", type=FILE)
+@click.argument("file", type=ARCHIVE)
 def restore(data: Path, config: Path | None, tables: Tables, file: Path) -> None:
     """As import, and build the read models too: after a lost disk."""
     asyncio.run(_restore(data, file, read_models=True))
@@ -197,7 +198,7 @@ async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None
     async with open_place(data, may_be_new=True) as place:
         if place.running:
             raise Stop(f"chronova runs on {data}: stop it first")
-        total = sum(1 for _ in file.open("rb")) - 2
+        total = sum(1 for _ in archive.read(file))
         with output.progress("restoring") as tell:
             count = await archive.restore(place.log, file, public_key=key, progress=lambda done: tell(done, total))
         click.echo(f"{count} commits are restored to {data}")
@@ -208,5 +209,5 @@ async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None
 
 
 def _must_exist(file: Path) -> None:
-    if not file.is_file():
+    if not file.exists():
         raise Stop(f"there is no file {file}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @shared.DRIVER
 @shared.NATS
 @shared.DATABASE
+@shared.ARCHIVE
 @option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="JSON, written once the API answers.")
 @option("--agent-per-host/--agents-together", default=False, help="A process of its own for every simulated host.")
 @option(
@@ -95,7 +96,7 @@ def _api(data: Path, config: Path | None, tables: Tables, listen: str, **values:
 
 
 def _conductor(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
-    """The conductor: carries accepted commands through. Run one at a time."""
+    """The conductor: carries accepted commands through. Of several, one works and the others stand by."""
     _control(data, tables, {"conductor"}, values | {"role": "conductor"})
 
 
@@ -104,9 +105,14 @@ def _projector(data: Path, config: Path | None, tables: Tables, **values: Any) -
     _control(data, tables, {"projector"}, values | {"role": "projector"})
 
 
+def _archive(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
+    """The archive: a copy of the log in files, from which a lost log is restored."""
+    _control(data, tables, {"archive"}, values | {"role": "archive"})
+
+
 def _together(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
-    """API, conductor and projector in one process."""
-    _control(data, tables, {"api", "conductor", "projector"}, values | {"role": "control"})
+    """API, conductor, projector and archive in one process."""
+    _control(data, tables, {"api", "conductor", "projector", "archive"}, values | {"role": "control"})
 
 
 def _agent(data: Path, config: Path | None, tables: Tables, host: tuple[str, ...], driver: str, **values: Any) -> None:
@@ -120,12 +126,13 @@ def _agent(data: Path, config: Path | None, tables: Tables, host: tuple[str, ...
 api = _role("api", shared.LISTEN(shared.DRIVER(_api)))
 conductor = _role("conductor", _conductor)
 projector = _role("projector", _projector)
+archive = _role("archive", shared.ARCHIVE(_archive))
 control = _role(
     "control",
     option("--base-url", metavar="URL", default="", help="The address that clients use.")(
         click.option("--listen-fd", type=int, default=-1, help="An open listening socket.")(
             click.option("--expect-hosts", type=int, default=0, help="Be ready when so many hosts are.")(
-                shared.DRIVER(_together)
+                shared.ARCHIVE(shared.DRIVER(_together))
             )
         )
     ),

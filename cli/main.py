@@ -11,6 +11,7 @@ SUBCOMMANDS = {
     "api": "cli.commands_run:api",
     "conductor": "cli.commands_run:conductor",
     "projector": "cli.commands_run:projector",
+    "archive": "cli.commands_run:archive",
     "control": "cli.commands_run:control",
     "agent": "cli.commands_run:agent",
     "history": "cli.history:history",

@@ -24,7 +24,7 @@ LEVELS = ("debug", "info", "warning", "error")
 # Every option that a configuration file may hold: one file serves all commands.
 KNOWN = {
     *("data", "listen", "hosts", "driver", "nats", "database", "ready_file", "agent_per_host", "nats_sync"),
-    *("log_level", "nats_user", "nats_password", "host", "base_url"),
+    *("log_level", "nats_user", "nats_password", "host", "base_url", "archive"),
 }
 
 LISTEN = option(
@@ -40,6 +40,12 @@ DATABASE = option(
     metavar="URL",
     callback=preflight.database_url,
     help="SQLAlchemy URL of the read models; default: SQLite under DIR.",
+)
+ARCHIVE = option(
+    "--archive",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the log is copied to, best on another disk; default: archive under the data directory.",
 )
 NATS = option("--nats", metavar="URL[,URL]", callback=preflight.nats_urls, help="A running NATS (cluster).")
 NATS_USER = option("--nats-user", metavar="NAME", help="Who this role is on NATS.")

@@ -1,9 +1,9 @@
 """One role's process: composes the rooms by hand, tells that it is ready, and drains when it is told to stop.
 
-`control` is api, conductor and projector in one event loop; `api`, `conductor` and `projector` are the same functions
-alone, for more than one machine. SIGTERM and SIGINT drain: no new requests, the open ones are finished, steps in hand
-are left to the next start, which continues from the log. A role that can not go on ends with an exception, and its
-supervisor starts it again.
+`control` is api, conductor, projector and archive in one event loop; `api`, `conductor`, `projector` and `archive` are
+the same functions alone, for more than one machine. SIGTERM and SIGINT drain: no new requests, the open ones are
+finished, steps in hand are left to the next start, which continues from the log. A role that can not go on ends with an
+exception, and its supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class RoleOptions:
     expect_hosts: int = 0
     hosts: tuple[str, ...] = ()
     driver: str = "auto"
+    archive: Path | None = None
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -101,7 +102,7 @@ async def agent(options: RoleOptions) -> None:
 
 
 async def control(options: RoleOptions, parts: frozenset[str]) -> None:
-    """The named parts of the control plane (api, conductor, projector) on one event loop, until a signal."""
+    """The named parts of the control plane (api, conductor, projector, archive) on one event loop, until a signal."""
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
         failures = await _start_parts(options, parts, stack, stop)
@@ -133,6 +134,11 @@ async def _start_parts(
         projector = await Projector.start(log, options.database, announce=not parts >= {"api", "conductor"})
         stack.push_async_callback(projector.stop)
         failures.append(projector.failed)
+    if "archive" in parts:
+        from eventlog.archiver import Archiver
+
+        archiver = Archiver(log, options.archive or options.data / "archive")
+        stack.push_async_callback(archiver.stop)
     if not parts & {"conductor", "api"}:
         tell("ready")
         return failures

@@ -45,6 +45,7 @@ class UpOptions:
     driver: str
     nats: tuple[str, ...]
     database: str | None
+    archive: Path | None
     ready_file: Path | None
     config: Path | None
     agent_per_host: bool
@@ -224,11 +225,13 @@ def _children(
             return {}
         return {"CHRONOVA_NATS_USER": user, "CHRONOVA_NATS_PASSWORD": keys.secret(options.data, key)}
 
+    archive = [] if options.archive is None else ["--archive", str(options.archive.absolute())]
     control = Child(
         "control",
         [
             *(*chronova, "control", *common, "--driver", driver, "--base-url", base_url(listener)),
             *("--listen-fd", str(listener.fileno()), "--expect-hosts", str(options.hosts)),
+            *archive,
         ],
         logs / "control.log",
         access(CONTROL_USER, f"nats-{CONTROL_USER}"),

@@ -201,7 +201,9 @@ def test_a_log_goes_out_of_one_directory_and_into_another(tmp_path: Path) -> Non
     assert chronova("audit", "verify", file, data=source).returncode == 0
     assert chronova("replay", data=source).returncode == 0
     assert chronova("replay", "--verify", data=source).returncode == 0
-    restored = chronova("audit", "restore", file, data=target)
+    kept = chronova("audit", "verify", source / "archive", data=source)
+    assert "the file ends where the log in" in kept.stdout, kept.stderr
+    restored = chronova("audit", "restore", source / "archive", data=target)
     assert restored.returncode == 0, restored.stderr
     assert chronova("audit", "import", file, data=target).returncode == 1
     assert "all holds" in chronova("audit", "verify", data=target).stdout

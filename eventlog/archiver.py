@@ -1,0 +1,167 @@
+"""Keeps a copy of the log beside it, in segments (`eventlog.segments`), from which a lost stream is restored.
+
+Every few seconds it reads what the log has more than the archive and writes it, each commit checked against the chain
+first. It holds nothing that is not on the disk: killed anywhere, it goes on after the last whole line. It never leaves
+a gap: positions follow each other or it stops, and when the archive knows a commit that the log does not have, it
+stops too, for then the log has lost something (`ArchiveForeign`) and the archive is what is left.
+
+One archiver writes to a directory (flock); others wait for it. What it can not write for now (a full disk, NATS away)
+it tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from eventlog import archive
+from eventlog.archive import OPEN, ArchiveDamaged, Entry
+from eventlog.errors import LogError
+from eventlog.feed import FeedBroken
+from eventlog.log import EventLog
+from eventlog.mux import NoAnswer
+from eventlog.segments import SEGMENT_COMMITS, Segment, sync_directory
+
+log_ = structlog.get_logger(__name__)
+
+PERIOD_SECONDS = 5.0
+BATCH = 50  # commits written in one go: how long others on the event loop may have to wait for it
+RETRY_SECONDS = 30.0
+STOP_SECONDS = 3.0
+NOT_NOW = (OSError, LogError, NoAnswer, FeedBroken)
+
+
+class ArchiveForeign(LogError):
+    """The archive holds what the log does not: it is of another log, or this log lost commits."""
+
+
+class Archiver:
+    """A task that archives. `position` is the last one that is in the archive, 0 before the first look."""
+
+    def __init__(
+        self, log: EventLog, directory: Path, period: float = PERIOD_SECONDS, segment_commits: int = SEGMENT_COMMITS
+    ) -> None:
+        self.position = 0
+        self._log = log
+        self._directory = directory
+        self._period = period
+        self._segment_commits = segment_commits
+        self._segment: Segment | None = None
+        self._lock = -1
+        self._task = asyncio.create_task(self._run(), name="archive")
+
+    async def stop(self) -> None:
+        """Archive what there still is, if that goes quickly, and end."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                if self._lock >= 0:
+                    await self._catch_up()
+        except (TimeoutError, *NOT_NOW) as error:
+            log_.warning("the archive is left behind the log", position=self.position, error=str(error))
+        self._put_down()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    async def _run(self) -> None:
+        """The boundary of the archive: the system lives on without it, and says so."""
+        while True:
+            pause = self._period
+            try:
+                if self._locked():
+                    await self._catch_up()
+            except NOT_NOW as error:
+                log_.error("the log is not archived", directory=str(self._directory), error=str(error))
+                self._put_down()
+                pause = max(RETRY_SECONDS, self._period) if isinstance(error, LogError) else self._period
+            await asyncio.sleep(pause)
+
+    def _locked(self) -> bool:
+        if self._lock >= 0:
+            return True
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    async def _catch_up(self) -> None:
+        if self._segment is None:
+            self._segment = await asyncio.to_thread(self._take_up)
+            await self._must_be_of_this_log()
+        head = await self._log.last_position()
+        if head < self._segment.last:
+            raise ArchiveForeign(f"the log ends at {head}, its archive at {self._segment.last}: the log lost commits")
+        self.position = self._segment.last
+        if head == self.position:
+            return
+        async with self._log.feed(self._log.subject(), after=self._segment.last) as feed:
+            while self._segment.last < head:
+                for message in await feed.batch(BATCH):
+                    raw = msgspec.Raw(message.data)
+                    self._segment.add(Entry(message.position, message.subject, message.recorded_at, raw))
+                    if self._segment.is_full(self._segment_commits):
+                        self._segment = await asyncio.to_thread(self._next, self._segment)
+        await asyncio.to_thread(self._segment.sync)
+        self.position = self._segment.last
+
+    def _take_up(self) -> Segment:
+        """The segment to write to: the one that was left open, or one after the last."""
+        stream, prefix = self._log.stream, self._log.prefix
+        try:
+            paths = archive.segments_of(self._directory)
+        except ArchiveDamaged:
+            if any(self._directory.glob("*.jsonl")):
+                raise
+            return self._begin(1, "")
+        left = paths.pop() if paths[-1].suffix == OPEN else None
+        previous, last = "", 0
+        if paths:
+            trailer = archive.trailer_of(paths[-1])
+            previous, last = trailer.sha256, trailer.last
+        if left is None:
+            return self._begin(last + 1, previous)
+        if int(left.stem) != last + 1:
+            raise ArchiveDamaged(last + 1, f"{left.name} does not follow position {last}")
+        return Segment.take_up(left, stream, prefix, previous)
+
+    def _begin(self, first: int, previous: str) -> Segment:
+        segment = Segment.begin(self._directory, first, self._log.stream, self._log.prefix, previous)
+        sync_directory(self._directory)
+        return segment
+
+    def _next(self, segment: Segment) -> Segment:
+        return self._begin(segment.next, segment.close())
+
+    async def _must_be_of_this_log(self) -> None:
+        """The newest commit of the archive is in the log, at its position, byte for byte."""
+        assert self._segment is not None
+        last = self._segment.last
+        if not last:
+            return
+        newest = await asyncio.to_thread(archive.newest, self._directory)
+        stored = await self._log.at(last)
+        if stored is None or newest is None or stored.raw != bytes(newest.message):
+            raise ArchiveForeign(
+                f"position {last} of the archive in {self._directory} is not in this log: the log lost commits, or the "
+                "archive is of another one. Restore the log from it, or move it away"
+            )
+
+    def _put_down(self) -> None:
+        if self._segment is not None:
+            segment, self._segment = self._segment, None
+            try:
+                segment.leave()
+            except OSError as error:
+                log_.error("the open segment was not written to the end", error=str(error))
