@@ -57,13 +57,10 @@ def _past(system: System, server_id: str | None, start: int, as_json: bool) -> i
 
 
 def _follow(system: System, server_id: str | None, after: int, as_json: bool) -> None:
-    params: dict[str, Any] = {"after": after}
-    if server_id:
-        params["server"] = server_id
-    with system.http.stream("GET", "/v1/events/stream", params=params, timeout=None) as stream:
-        for line in stream.iter_lines():
-            if line.startswith("data:"):
-                _print(json.loads(line.removeprefix("data:")), as_json)
+    from cli.follow import events_after
+
+    for event in events_after(system, after, server_id):
+        _print(event, as_json)
 
 
 def _print(event: dict[str, Any], as_json: bool) -> None:

@@ -31,6 +31,7 @@ async def history(request: Request) -> Response:
     server = await visible_server(request)
     limit = whole_number(request, "limit", 50, most=MAX_ACTIONS)
     marker = request.query_params.get("marker")
+    position = at.read.position  # before anything is read: whoever follows from there misses nothing
     try:
         told = await story(at, who, server.id, limit=limit, marker=marker)
     except MarkerNotFound as error:
@@ -40,11 +41,11 @@ async def history(request: Request) -> Response:
         "server_id": server.id,
         "actions": [_action(chapter, told, who) for chapter in told.chapters],
         "rejections": [rejection(one) for one in rejections],
-        "position": at.read.position,
+        "position": position,
     }
     if told.next_marker:
         body["next_marker"] = told.next_marker
-    return Json(body, headers={"X-Log-Position": str(at.read.position)})
+    return Json(body, headers={"X-Log-Position": str(position)})
 
 
 def _action(chapter: Chapter, told: Story, who: Caller) -> dict[str, Any]:

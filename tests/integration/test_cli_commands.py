@@ -134,6 +134,33 @@ def test_readers_may_go_away_and_people_may_interrupt(system: Running) -> None:
             assert process.returncode == (130 if end == "interrupt" else 1)
 
 
+def test_a_history_is_followed_while_it_happens(system: Running) -> None:
+    heard = ["env", "--default-signal=INT"]
+    words = ["history", "cam-slow-snapshot", "--follow", "--data", str(system.data)]
+    with system.client() as client:
+        server = system.create_server(client, "cam-slow-snapshot")
+        path = f"/compute/v2.1/servers/{server}"
+        with subprocess.Popen(
+            [*heard, sys.executable, "-P", "-m", "cli.main", *words], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            try:
+                assert "Nothing is in progress" in process.stdout.readline()
+                client.post(f"{path}/action", json={"createImage": {"name": "still"}})
+                seen = [process.stdout.readline() for _ in range(4)]
+                assert [line.split()[1] for line in seen] == ["create-image", "snapshot", "snapshot", "snapshot"]
+                assert "copy disk, " in seen[2]
+                assert "done in " in seen[3]
+                while "create-image" not in (line := process.stdout.readline()):
+                    assert line
+                assert "done in " in line
+                process.send_signal(signal.SIGINT)
+                assert process.wait(30) == 130
+            finally:
+                process.kill()
+    assert output_of(system, "history", "cam-slow-snapshot", "--until-done") == "Nothing is in progress.\n"
+
+
 def test_nothing_is_stuck(system: Running) -> None:
     assert output_of(system, "stuck", "list") == "nothing is stuck\n"
     refused = chronova("stuck", "retry", "web", data=system.data)
