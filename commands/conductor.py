@@ -133,6 +133,7 @@ class Conductor:
         await self.reports.stop()
         if self._follower is not None:
             await self._follower.stop()
+            await asyncio.gather(self._follower.failed, self.failed, return_exceptions=True)
         await self._deadlines.stop()
         for task in list(self._tasks):
             task.cancel()
@@ -217,7 +218,9 @@ class Conductor:
         while True:
             try:
                 outcome = await self.steps.run(step.control, server)
-                await self._advance(server, outcome, recorded)
+                now = await self._advance(server, outcome, recorded)
+                if now is not None:
+                    await self.steps.came_too_late(step.control, server, now)
                 return
             except (IllegalEvent, LeaseLost):
                 raise
@@ -227,11 +230,17 @@ class Conductor:
                 log_.warning("step postponed", server_id=server.id, step=operation.step, error=repr(error))
                 await asyncio.sleep(RETRY_STEP_SECONDS)
 
-    async def _advance(self, server: Server, outcome: decide.StepOutcome, recorded: Recorded) -> None:
+    async def _advance(self, server: Server, outcome: decide.StepOutcome, recorded: Recorded) -> Server | None:
+        """Append what follows from a step; when its operation is over, and nothing does, the server as it is."""
+        over = False
+
         def choose(now: Server) -> list[ServerEvent]:
+            nonlocal over
+            over = not _same_operation(now, server)
             return decide.advance(now, outcome, datetime.now(UTC)) if _same_step(now, server) else []
 
-        await self.commands.internal(server.id, choose, causation_id=str(recorded.position), known=recorded)
+        now = await self.commands.internal(server.id, choose, causation_id=str(recorded.position), known=recorded)
+        return now if over else None
 
     async def _stop_running(self, server: Server) -> None:
         """A guest that runs though its server is stopped is shut down, as Nova's power sync does."""
@@ -328,6 +337,12 @@ class Conductor:
                 except Rejected as rejected:
                     self._up.pop(name)
                     log_.warning("host state not kept", host=name, reason=rejected.reason)
+
+
+def _same_operation(now: Server, then: Server) -> bool:
+    """Whether what a step was done for still goes on: not ended, not cancelled, not being taken back."""
+    a, b = now.operation, then.operation
+    return a is not None and b is not None and (a.request_id, a.undoing) == (b.request_id, b.undoing)
 
 
 def _same_step(now: Server, then: Server) -> bool:

@@ -60,6 +60,10 @@ class Duty:
                 await self.conductor.failed
             except LeaseLost as lost:
                 log_.warning("standing by", reason=str(lost))
+            except Exception as error:  # of a former conductor that was stopped while it began: no failure of this one
+                if not await term.is_over():
+                    raise
+                log_.warning("standing by", reason=str(error))
             finally:
                 await self.conductor.stop()
                 self.conductor = None

@@ -17,6 +17,7 @@ What keeps a former holder from doing harm, however long it was paused and where
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import cast
@@ -145,6 +146,12 @@ class Term:
                 raise Unavailable("The event log does not say who conducts", hint="Try again soon.") from error
         if self.lost.done():
             raise LeaseLost(f"term {self.number} is over")
+
+    async def is_over(self) -> bool:
+        """Whether the term has ended, as far as the log says so now."""
+        with contextlib.suppress(LogUnavailable):
+            await self._confirm()
+        return self.lost.done()
 
     def saw(self, recorded: Recorded) -> None:
         """A commit of the lease came by in the log. Raises LeaseLost if it ended this term."""

@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
+from commands.left_ports import build_port_id, give_back, unbind
 from commands.lookup import Lookup
 from commands.networking import allocate_port, release_port
 from commands.settings import CommandSettings
@@ -49,6 +49,11 @@ class Steps:
         except Rejected as rejected:
             return StepOutcome(operation.step, False, fault=Fault(rejected.reason, rejected.text))
         return _outcome(operation.step, result)
+
+    async def came_too_late(self, control: str, asked: Server, now: Server) -> None:
+        """Give back what a step took for an operation that was over when it had it."""
+        if control in ("create_ports", "allocate_port"):
+            await give_back(self.commands, asked, now, self.context(asked))
 
     def context(self, server: Server) -> CommandContext:
         operation = server.operation
@@ -152,9 +157,7 @@ async def _interface(steps: Steps, server: Server, request: NetworkRequest, inde
         port = cast(Port, await steps.commands.update("port", request.port_id, {}, context, verb="bind", check=bind))
     else:
         assert server.operation is not None
-        port_id = str(
-            uuid5(NAMESPACE_OID, f"{server.id}/{server.operation.request_id}/{server.operation.attempt}/{index}")
-        )
+        port_id = build_port_id(server, server.operation.attempt, index)
         fixed = [{"ip_address": request.fixed_ip}] if request.fixed_ip else None
         assert request.network_id is not None
         port = await allocate_port(
@@ -206,6 +209,8 @@ async def interface_of(steps: Steps, port: Port, *, created_here: bool, tag: str
 async def _delete_ports(steps: Steps, server: Server) -> dict[str, Any]:
     for interface in server.interfaces:
         await _forget_port(steps, server, interface)
+    if server.launched_at is None:
+        await give_back(steps.commands, server, server, steps.context(server))
     return {"interfaces": ()}
 
 
@@ -214,16 +219,7 @@ async def _forget_port(steps: Steps, server: Server, interface: Interface) -> No
     if interface.created_here:
         await release_port(steps.commands, interface.port_id, context)
         return
-
-    def unbind(state: Any) -> dict[str, Any] | None:
-        if state.device_id != server.id:
-            return None
-        return {"device_id": "", "device_owner": "", "binding_host": "", "status": "DOWN"}
-
-    try:
-        await steps.commands.update("port", interface.port_id, {}, context, verb="unbind", check=unbind)
-    except NotFound:
-        return
+    await unbind(steps.commands, server, interface.port_id, context)
 
 
 async def _allocate_port(steps: Steps, server: Server) -> dict[str, Any]:

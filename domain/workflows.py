@@ -215,8 +215,9 @@ def _has_guest(server: Server) -> bool:
     return server.host is not None and server.guest_exists
 
 
-def _has_own_ports(server: Server) -> bool:
-    return bool(server.interfaces)
+def _may_have_ports(server: Server) -> bool:
+    """What a build took that was ended before it could say so counts, too."""
+    return bool(server.interfaces) or (server.launched_at is None and server.networks_requested != ())
 
 
 def _was_stopped(server: Server) -> bool:
@@ -266,7 +267,7 @@ _SPAWN_STEPS = (
 
 _DELETE_STEPS = (
     Step("destroy", order="destroy", event=_TERMINATE, when=_has_guest),
-    Step("delete_ports", control="delete_ports", when=_has_own_ports),
+    Step("delete_ports", control="delete_ports", when=_may_have_ports),
     Step("detach_volumes", control="detach_volumes", when=_has_volumes),
     Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
 )
