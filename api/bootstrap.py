@@ -16,7 +16,7 @@ import secrets
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import yaml
@@ -26,8 +26,10 @@ from api.identity.access import DEFAULT_DOMAIN, ROLE_NAMES
 from api.identity.passwords import hash_now
 from api.image.header import virtual_size_of
 from api.network.cidr import default_pools, network_of
+from api.private_subnet import RANGES, free_range, hold
 from commands.context import SERVICE, CommandContext
 from domain.errors import Conflict
+from domain.resources import Subnet, System
 
 if TYPE_CHECKING:
     from commands.handler import Commands
@@ -51,7 +53,7 @@ FLAVORS = (
     ("3", "m1.medium", 2, 4096, 40),
     ("4", "m1.large", 4, 8192, 80),
 )
-NETWORK, SUBNET, CIDR = "private", "private-subnet", "10.90.0.0/16"
+NETWORK, SUBNET = "private", "private-subnet"
 IMAGE = "tiny"
 
 
@@ -61,7 +63,7 @@ def hex_id(kind: str, name: str) -> str:
 
 
 def uuid_id(kind: str, name: str) -> str:
-    """The id of a built-in flavor, network, subnet or image."""
+    """The id of a built-in flavor or image, and of the system's own record."""
     return str(uuid5(NAMESPACE_URL, f"chronova:{kind}:{name}"))
 
 
@@ -73,13 +75,17 @@ async def bootstrap(
     base_url: str,
     tiny_image: Path | None,
     region: str = "RegionOne",
+    bridged: bool = False,
 ) -> None:
-    """Create what is missing and write clouds.yaml. Returns once the read model shows all of it."""
+    """Create what is missing and write clouds.yaml. Returns once the read model shows all of it.
+
+    `bridged`: the hosts make bridges on this machine, so the range of the first network has to be free on it.
+    """
     first = _FirstStart(commands)
     passwords = await asyncio.to_thread(_passwords, data_dir / "passwords.json")
     await first.identity(passwords)
     await first.flavors()
-    await first.network()
+    await first.network(bridged=bridged)
     if tiny_image is not None:
         await first.image(tiny_image)
     await read.wait_for(await commands.log.last_position(), timeout=30.0)
@@ -138,23 +144,42 @@ class _FirstStart:
             fields = {"flavor_id": flavor_id, "name": name, "vcpus": vcpus, "ram": ram, "disk": disk}
             await self._ensure("flavor", uuid_id("flavor", flavor_id), fields)
 
-    async def network(self) -> None:
+    async def _own(self, kind: str, name: str) -> str:
+        """The id of a built-in network or subnet. It differs from system to system, as bridges are named after it.
+
+        A system that began before it had an identity keeps the id that was the same in all.
+        """
+        shared = uuid_id(kind, name)
+        if await self._commands.log.last(kind, shared) is not None:
+            return shared
+        system = uuid_id("system", "identity")
+        await self._ensure("system", system, {"name": "identity", "identity": uuid4().hex})
+        known = cast(System, await self._commands.load("system", system))
+        return str(uuid5(NAMESPACE_URL, f"chronova:{known.identity}:{kind}:{name}"))
+
+    async def network(self, *, bridged: bool) -> None:
         project_id = hex_id("project", "admin")
-        network_id = uuid_id("network", NETWORK)
+        network_id = await self._own("network", NETWORK)
         about = "Every project may use it"
         fields = {"name": NETWORK, "project_id": project_id, "shared": True, "is_default": True, "description": about}
         await self._ensure("network", network_id, fields)
-        cidr = network_of(CIDR, 4)
+        subnet_id = await self._own("subnet", SUBNET)
+        if await self._commands.log.last("subnet", subnet_id) is not None:
+            known = await self._commands.load("subnet", subnet_id)
+            if bridged and isinstance(known, Subnet):
+                await asyncio.to_thread(hold, known.cidr)
+            return
+        cidr = network_of(await asyncio.to_thread(free_range) if bridged else RANGES[0], 4)
         gateway = str(cidr[1])
         fields = {
             "name": SUBNET,
             "project_id": project_id,
             "network_id": network_id,
-            "cidr": CIDR,
+            "cidr": str(cidr),
             "gateway_ip": gateway,
             "allocation_pools": default_pools(cidr, gateway),
         }
-        await self._ensure("subnet", uuid_id("subnet", SUBNET), fields)
+        await self._ensure("subnet", subnet_id, fields)
 
     async def image(self, source: Path) -> None:
         """The built-in image: its file first, then the image, so that an active image always has its data."""

@@ -200,6 +200,7 @@ async def _start_api(
         base_url=options.base_url or f"http://{address}:{port}",
         tiny_image=await asyncio.to_thread(tiny_source, tiny, options.driver, options.data / "run"),
         region=settings.region,
+        bridged=options.driver in ("auto", "libvirt") and os.geteuid() == 0,
     )
 
     server = _api_server(build_app(services))

@@ -25,6 +25,7 @@ from commands import due, lease
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.deadlines import Deadlines
+from commands.filters import FilterBook
 from commands.handler import Commands, IllegalEvent
 from commands.hosts import HostWatch
 from commands.lease import LeaseLost, Term
@@ -66,6 +67,7 @@ class Conductor:
         self.settings = settings
         self.capacity = Capacity(watch)
         self.orders = OrderBook(log, settings, term.assure)
+        self.filters = FilterBook(log, term.assure)
         self.steps = Steps(self.commands, read, self.capacity, settings)
         self.reports = ReportReader(log, self.commands, self.orders, self._inventory, self._awaited)
         self._watch = watch
@@ -135,12 +137,14 @@ class Conductor:
             await self._follower.stop()
             await asyncio.gather(self._follower.failed, self.failed, return_exceptions=True)
         await self._deadlines.stop()
+        await self.filters.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.term.stop()
 
     async def _handle(self, batch: list[Recorded]) -> None:
+        self.filters.apply(batch)
         newest = {one.commit.id: one for one in batch if one.commit.kind == "server"}
         for one in batch:
             if one.commit.kind == lease.KIND:
@@ -157,6 +161,7 @@ class Conductor:
         state = resources.decode(recorded.commit.kind, recorded.commit.state)
         if isinstance(state, Host):
             self.capacity.apply_host(state)
+            self.filters.apply_host(state)
         elif isinstance(state, ServerGroup):
             self.capacity.apply_group(state)
 
@@ -165,6 +170,7 @@ class Conductor:
     def _react(self, recorded: Recorded, *, starting: bool = False) -> None:
         server = decode_server(recorded.commit.state)
         self.capacity.apply_server(server)
+        self.filters.apply_server(server)
         operation = server.operation
         before, _ = self._out.pop(server.id, (None, None))
         for left in server.left_guests:
@@ -286,6 +292,7 @@ class Conductor:
     async def _inventory(self, inventory: HostInventory) -> None:
         """A host's agent told what it offers: the host exists, and can take orders."""
         await ensure_host_consumer(self.log.js, inventory.host)
+        await self.filters.greet(inventory.host, inventory.capabilities)
         fields = {
             "driver": inventory.driver,
             "hypervisor_type": inventory.hypervisor_type,

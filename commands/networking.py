@@ -7,7 +7,6 @@ asked for before finds what it took then, so doing it twice takes nothing twice.
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from typing import Any, cast
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
@@ -15,8 +14,10 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 from commands.context import CommandContext
 from commands.handler import Commands
 from commands.lookup import Lookup
-from domain.errors import Conflict, Invalid, NotFound
+from domain.addresses import Pool, difference, wanted_addresses
+from domain.errors import Conflict, NotFound
 from domain.resources import Address, Network, Port, Subnet
+from domain.server import FixedIp
 
 PROBES = 32  # random addresses tried before the free ones are counted
 
@@ -29,27 +30,6 @@ def mac_of(port_id: str) -> str:
     """The MAC address of a port: Neutron's prefix and 24 bits of the port's id, so it never changes."""
     tail = uuid5(NAMESPACE_OID, port_id).bytes[:3]
     return "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in tail)
-
-
-class _Pool:
-    """The addresses that a subnet hands out by itself."""
-
-    def __init__(self, subnet: Subnet) -> None:
-        network = ipaddress.ip_network(subnet.cidr)
-        pools = subnet.allocation_pools or ((str(network[1]), str(network[-2])),)
-        self.ranges = [(int(ipaddress.ip_address(low)), int(ipaddress.ip_address(high))) for low, high in pools]
-        self.kind = type(network[0])
-        self.gateway = subnet.gateway_ip
-
-    def __len__(self) -> int:
-        return sum(high - low + 1 for low, high in self.ranges)
-
-    def at(self, index: int) -> str:
-        for low, high in self.ranges:
-            if index <= high - low:
-                return str(self.kind(low + index))
-            index -= high - low + 1
-        raise IndexError(index)
 
 
 async def allocate_port(
@@ -76,19 +56,20 @@ async def allocate_port(
     existing = await commands.load("port", port_id)
     if existing is not None:
         return cast(Port, existing)
-    subnets = [cast(Subnet, one) for one in await read.resources("subnet", where={"network_id": network_id})]
+    mac = mac or mac_of(port_id)
+    wanted = wanted_addresses(network.id, await _subnets(read, network.id), fixed_ips, mac)
     taken: list[dict[str, str]] = []
     try:
-        for subnet, wanted in _wanted(network, subnets, fixed_ips):
-            address = await _take(commands, read, subnet, wanted, port_id, context)
-            taken.append({"address": address, "subnet_id": subnet.id})
+        for subnet, address in wanted:
+            got = await _take(commands, read, subnet, address, port_id, context)
+            taken.append({"address": got, "subnet_id": subnet.id})
         port = await commands.create(
             "port",
             {
                 "name": name,
                 "network_id": network_id,
                 "project_id": project_id or context.actor.project_id,
-                "mac": mac or mac_of(port_id),
+                "mac": mac,
                 "fixed_ips": taken,
                 "device_id": device_id,
                 "device_owner": device_owner,
@@ -106,63 +87,76 @@ async def allocate_port(
     return cast(Port, port)
 
 
-def _wanted(
-    network: Network, subnets: list[Subnet], fixed_ips: list[dict[str, str]] | None
-) -> list[tuple[Subnet, str | None]]:
-    """Which subnets give an address, and which address where one was named."""
-    if fixed_ips is None:
-        families: dict[int, Subnet] = {}
-        for subnet in sorted(subnets, key=lambda one: (str(one.created_at), one.id)):
-            families.setdefault(subnet.ip_version, subnet)
-        return [(subnet, None) for subnet in families.values()]
-    by_id = {subnet.id: subnet for subnet in subnets}
-    wanted: list[tuple[Subnet, str | None]] = []
-    for one in fixed_ips:
-        address = one.get("ip_address")
-        if one.get("subnet_id"):
-            found = by_id.get(one["subnet_id"])
-            if found is None:
-                raise Invalid(f"Subnet {one['subnet_id']} is not on network {network.id}.", reason="subnet")
-        else:
-            found = next((subnet for subnet in subnets if address and _inside(address, subnet)), None)
-            if found is None:
-                raise Invalid(
-                    f"IP address {address} is not a valid IP for any of the subnets on the specified network.",
-                    reason="InvalidIpForNetwork",
-                )
-        if address is not None and not _inside(address, found):
-            raise Invalid(
-                f"IP address {address} is not a valid IP for the specified subnet.", reason="InvalidIpForSubnet"
-            )
-        wanted.append((found, address))
-    return wanted
+async def _subnets(read: Lookup, network_id: str) -> list[Subnet]:
+    return [cast(Subnet, one) for one in await read.resources("subnet", where={"network_id": network_id})]
 
 
-def _inside(address: str, subnet: Subnet) -> bool:
+async def change_addresses(
+    commands: Commands,
+    read: Lookup,
+    port: Port,
+    fixed_ips: list[dict[str, str]],
+    context: CommandContext,
+    **changes: Any,
+) -> Port:
+    """Give a port these addresses (as for a new one) and take the others back, with other changes in one commit."""
+    subnets = await _subnets(read, port.network_id)
+    wanted = wanted_addresses(port.network_id, subnets, fixed_ips, changes.get("mac", port.mac))
+    held = [(ip.subnet_id, ip.address) for ip in port.fixed_ips]
+    kept, new = difference(held, wanted)
+    taken: list[tuple[str, str]] = []
     try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(subnet.cidr)
-    except ValueError:
-        return False
+        for subnet, address in new:
+            taken.append((subnet.id, await _take(commands, read, subnet, address, port.id, context)))
+        now = [{"address": address, "subnet_id": subnet_id} for subnet_id, address in (*kept, *taken)]
+        updated = await commands.update("port", port.id, {"fixed_ips": now, **changes}, context)
+    except BaseException:
+        for subnet_id, address in taken:
+            await _give_back(commands, subnet_id, address, port.id, context)
+        raise
+    for subnet_id, address in set(held) - set(kept):
+        await _give_back(commands, subnet_id, address, port.id, context)
+    return cast(Port, updated)
+
+
+async def addresses_of(commands: Commands, port: Port) -> tuple[FixedIp, ...]:
+    """A port's addresses as its server keeps them: with what the guest needs to know of their subnets."""
+    ips = []
+    for ip in port.fixed_ips:
+        subnet = await commands.load("subnet", ip.subnet_id)
+        if not isinstance(subnet, Subnet):
+            raise NotFound(f"Subnet {ip.subnet_id} could not be found.")
+        ips.append(
+            FixedIp(
+                address=ip.address,
+                subnet_id=ip.subnet_id,
+                prefix_length=int(subnet.cidr.rsplit("/", 1)[1]),
+                gateway=subnet.gateway_ip,
+                dns=subnet.dns_nameservers,
+                version=subnet.ip_version,
+            )
+        )
+    return tuple(ips)
 
 
 async def _take(
     commands: Commands, read: Lookup, subnet: Subnet, wanted: str | None, port_id: str, context: CommandContext
 ) -> str:
     if wanted is not None:
-        if await _claim(commands, subnet.id, str(ipaddress.ip_address(wanted)), port_id, context):
-            return str(ipaddress.ip_address(wanted))
+        if await _claim(commands, subnet.id, wanted, port_id, context):
+            return wanted
         raise Conflict(
             f"IP address {wanted} already allocated in subnet {subnet.id}", reason="IpAddressAlreadyAllocated"
         )
-    pool = _Pool(subnet)
+    pool = Pool(subnet)
     chance = random.Random(UUID(port_id).int)  # the same port looks at the same addresses when it is asked again
-    for _ in range(PROBES):
-        address = pool.at(chance.randrange(len(pool)))
+    for _ in range(PROBES if pool.size else 0):
+        address = pool.at(chance.randrange(pool.size))
         if address != pool.gateway and await _claim(commands, subnet.id, address, port_id, context):
             return address
     known = [cast(Address, one) for one in await read.resources("address", where={"subnet_id": subnet.id})]
     used = {one.address for one in known if one.port_id}
-    for index in range(min(len(pool), 1 << 16)):
+    for index in range(min(pool.size, 1 << 16)):
         address = pool.at(index)
         if address in used or address == pool.gateway:
             continue

@@ -21,14 +21,15 @@ from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
 from commands.left_ports import build_port_id, give_back, unbind
 from commands.lookup import Lookup
-from commands.networking import allocate_port, release_port
+from commands.networking import addresses_of, allocate_port, release_port
+from commands.security_groups import group_ids
 from commands.settings import CommandSettings
 from domain.decide import StepOutcome
 from domain.errors import Conflict, NotFound, Rejected
 from domain.orders import Fault
-from domain.resources import Image, Network, Port, Subnet, Volume
+from domain.resources import Image, Network, Port, Volume
 from domain.scheduling import NO_VALID_HOST, place
-from domain.server import FixedIp, Interface, NetworkRequest, Server, VolumeAttachment
+from domain.server import Interface, NetworkRequest, Server, VolumeAttachment
 
 
 @dataclass(frozen=True)
@@ -171,35 +172,25 @@ async def _interface(steps: Steps, server: Server, request: NetworkRequest, inde
             device_id=server.id,
             device_owner=binding["device_owner"],
             binding_host=server.host or "",
-            security_groups=list(server.security_groups),
+            security_groups=await _groups(steps, server),
         )
     return await interface_of(steps, port, created_here=request.port_id is None, tag=request.tag)
+
+
+async def _groups(steps: Steps, server: Server) -> list[str]:
+    request_id = steps.context(server).request_id
+    return await group_ids(steps.commands, steps.read, server.project_id, server.security_groups, request_id)
 
 
 async def interface_of(steps: Steps, port: Port, *, created_here: bool, tag: str | None = None) -> Interface:
     """A port as the server keeps it: with what the guest needs to know of its subnets."""
     network = await steps.commands.load("network", port.network_id)
-    ips = []
-    for ip in port.fixed_ips:
-        subnet = await steps.commands.load("subnet", ip.subnet_id)
-        if not isinstance(subnet, Subnet):
-            raise NotFound(f"Subnet {ip.subnet_id} could not be found.")
-        ips.append(
-            FixedIp(
-                address=ip.address,
-                subnet_id=ip.subnet_id,
-                prefix_length=int(subnet.cidr.rsplit("/", 1)[1]),
-                gateway=subnet.gateway_ip,
-                dns=subnet.dns_nameservers,
-                version=subnet.ip_version,
-            )
-        )
     return Interface(
         port_id=port.id,
         network_id=port.network_id,
         network_name=network.name if network else port.network_id,
         mac=port.mac,
-        fixed_ips=tuple(ips),
+        fixed_ips=await addresses_of(steps.commands, port),
         created_here=created_here,
         mtu=cast(Network, network).mtu if network else 1450,
         tag=tag,
@@ -247,7 +238,7 @@ async def _allocate_port(steps: Steps, server: Server) -> dict[str, Any]:
             device_id=server.id,
             device_owner=f"compute:{server.availability_zone or 'nova'}",
             binding_host=server.host or "",
-            security_groups=list(server.security_groups),
+            security_groups=await _groups(steps, server),
         )
         interface = await interface_of(steps, port, created_here=True, tag=request.tag)
     else:

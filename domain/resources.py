@@ -75,6 +75,8 @@ class Subnet(Resource, frozen=True, omit_defaults=True, kw_only=True):
     gateway_ip: str | None = None
     enable_dhcp: bool = True
     allocation_pools: tuple[tuple[str, str], ...] = ()
+    ipv6_ra_mode: str | None = None  # slaac | dhcpv6-stateful | dhcpv6-stateless
+    ipv6_address_mode: str | None = None
     dns_nameservers: tuple[str, ...] = ()
     host_routes: tuple[dict[str, str], ...] = ()
     description: str = ""
@@ -231,6 +233,12 @@ class Blob(Resource, frozen=True, omit_defaults=True, kw_only=True):
     text: str
 
 
+class System(Resource, frozen=True, omit_defaults=True, kw_only=True):
+    """What tells this system from others, drawn at its first start."""
+
+    identity: str
+
+
 class HostAggregate(Resource, frozen=True, omit_defaults=True, kw_only=True):
     number: int = 0
     availability_zone: str | None = None
@@ -265,6 +273,7 @@ KINDS: dict[str, type[Resource]] = {
     "volume_snapshot": VolumeSnapshot,
     "blob": Blob,
     "host_aggregate": HostAggregate,
+    "system": System,
     "lease": Lease,
 }
 

@@ -26,6 +26,7 @@ from hypervisor_agent.asks import AskService
 from hypervisor_agent.consoles import Consoles
 from hypervisor_agent.consumer import Delivery, OrderConsumer
 from hypervisor_agent.driver import Done, Driver, OrderFailed, Unsupported
+from hypervisor_agent.filtering import FilterOrders, is_filter_order
 from hypervisor_agent.journal import Entry, Journal, JournalFailed, Unsent
 from hypervisor_agent.link import Link
 from hypervisor_agent.observer import Observer
@@ -77,6 +78,7 @@ class HostAgent:
         self._held: dict[int, Delivery] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._consumer = OrderConsumer(link, host, self._take, MAX_HELD)
+        self._filters = FilterOrders(host, driver)
         self._observer = Observer(host, driver, self._journal, reporter, self._lanes.__contains__)
         self._consoles = Consoles(host, driver, link)
         self._asks = AskService(host, driver, link, self._observer, self._consoles)
@@ -106,6 +108,7 @@ class HostAgent:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._observer.stop()
+        await self._filters.stop()
         if self._answering:
             await asyncio.wait(self._answering, timeout=LAST_ANSWER_SECONDS)
         for task in self._answering:
@@ -138,6 +141,9 @@ class HostAgent:
 
     def _take(self, delivery: Delivery) -> None:
         try:
+            if is_filter_order(delivery.data):
+                self._filters.take(delivery)
+                return
             order = _decode_order(delivery.data)
         except msgspec.DecodeError as error:
             log.error("an order can not be read and is refused", host=self.host, error=str(error))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from domain.filters import HostFilters
 from domain.orders import Fault, HostInventory, Order, PowerStateName, SubStep
 
 DriverName = Literal["auto", "libvirt", "libvirt-test", "simulated"]
@@ -90,6 +91,8 @@ class Driver(Protocol):
     async def inventory(self) -> HostInventory: ...
 
     async def carry_out(self, order: Order, progress: Progress) -> Done: ...
+
+    async def filter_ports(self, filters: HostFilters) -> None: ...
 
     async def guests(self) -> list[GuestSeen]: ...
 

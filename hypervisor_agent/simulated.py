@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from domain.filters import HostFilters
 from domain.orders import (
     GuestSpec,
     HostInventory,
@@ -93,6 +94,9 @@ class SimulatedDriver:
             for guest in self._store.guests.values()
             if guest.defined
         ]
+
+    async def filter_ports(self, filters: HostFilters) -> None:
+        raise Unsupported("A simulated host has no network, so it filters nothing.")
 
     async def console_output(self, server_id: str, lines: int | None) -> str:
         guest = self._guest(server_id)

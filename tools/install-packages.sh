@@ -9,7 +9,7 @@ set -eu
 # libvirt-daemon-system is left out on purpose: it pulls in a firewall, polkit and a running system libvirtd, while
 # chronova runs a private libvirtd per host and needs none of them.
 hypervisor="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils
-    e2fsprogs iproute2 util-linux binutils"
+    e2fsprogs iproute2 nftables util-linux binutils"
 build="gcc git make pkg-config libvirt-dev python3-dev python3-venv ca-certificates"
 test="postgresql chromium"
 

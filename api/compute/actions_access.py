@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from api.compute import consoles
 from api.compute.action import Action, Run
 from api.compute.call import Call, Reply, empty, reply
-from api.compute.carry_out import carry_out
+from api.compute.carry_out import carry_out, must_be_legal
 from api.compute.lookups import named, server_of
-from domain.errors import Invalid, NotFound, NotImplementedHere
+from commands.networking import change_addresses
+from commands.security_groups import set_on_ports
+from commands.server_ports import refresh_addresses
+from domain.errors import Conflict, Invalid, NotFound, NotImplementedHere
+from domain.resources import Port, SecurityGroup
+from domain.server import Server
 
 
 async def _change_password(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
@@ -34,9 +40,11 @@ def _security_group(command: str, rule: str) -> Run:
                 hint="Security groups belong to ports, and this server has none.",
             )
         group = await named(call, "security_group", value["name"], server.project_id)
-        if group is None:
+        if not isinstance(group, SecurityGroup):
             raise NotFound(f"Security group {value['name']} not found for project {server.project_id}.")
-        await carry_out(call, command, server_id, {"group": group.name})
+        answer = await carry_out(call, command, server_id, {"group": group.name})
+        present = command == "add-security-group"
+        await set_on_ports(call.services.commands, answer.server, group, call.context, present=present)
         return empty(202)
 
     return run
@@ -52,6 +60,57 @@ def _old_console(protocol: str) -> Run:
 
 async def _rdp(call: Call, server_id: str, value: Any) -> Reply:
     raise Invalid("Unavailable console type rdp-html5.")
+
+
+async def _add_fixed_ip(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
+    """One more address for the server's port on this network, from the first subnet that has one."""
+    server = await server_of(call, server_id, "os_compute_api:os-multinic:add")
+    port = await _port_where(call, server, lambda one: one.network_id == value["networkId"])
+    if port is None:
+        raise NotFound(
+            f"Network could not be found for instance {server_id}.",
+            hint="Attach an interface to it: openstack server add network",
+        )
+    must_be_legal(call, "add-fixed-ip", server)
+    held = [{"subnet_id": ip.subnet_id, "ip_address": ip.address} for ip in port.fixed_ips]
+    at, hint = call.services, "The network has no subnet."
+    for subnet in await at.read.resources("subnet", where={"network_id": port.network_id}):
+        try:
+            changed = await change_addresses(
+                at.commands, at.read, port, [*held, {"subnet_id": subnet.id}], call.context
+            )
+        except Conflict as full:
+            hint = full.hint
+            continue
+        await refresh_addresses(at.commands, server, changed, call.context, "add-fixed-ip")
+        return empty(202)
+    raise Conflict(
+        f"No fixed IP addresses available for network: {port.network_id}",
+        hint=hint,
+        code=400,
+    )
+
+
+async def _remove_fixed_ip(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
+    server = await server_of(call, server_id, "os_compute_api:os-multinic:remove")
+    address = str(value["address"])
+    port = await _port_where(call, server, lambda one: any(ip.address == address for ip in one.fixed_ips))
+    if port is None:
+        raise Invalid(f"Fixed IP {address} is not associated with instance {server_id}.")
+    must_be_legal(call, "remove-fixed-ip", server)
+    kept = [{"subnet_id": ip.subnet_id, "ip_address": ip.address} for ip in port.fixed_ips if ip.address != address]
+    changed = await change_addresses(call.services.commands, call.services.read, port, kept, call.context)
+    await refresh_addresses(call.services.commands, server, changed, call.context, "remove-fixed-ip")
+    return empty(202)
+
+
+async def _port_where(call: Call, server: Server, holds: Callable[[Port], bool]) -> Port | None:
+    """The first of a server's ports, in the order of its interfaces, of which this holds."""
+    for interface in server.interfaces:
+        port = await call.services.commands.load("port", interface.port_id)
+        if isinstance(port, Port) and holds(port):
+            return port
+    return None
 
 
 def _in_network_api(what: str) -> Run:
@@ -71,8 +130,8 @@ ACTIONS: dict[str, Action] = {
     "os-getSPICEConsole": Action(_old_console("spice"), until=5),
     "os-getSerialConsole": Action(_old_console("serial"), until=5),
     "os-getRDPConsole": Action(_rdp, until=5),
-    "addFixedIp": Action(_in_network_api("Adding an address"), until=43),
-    "removeFixedIp": Action(_in_network_api("Removing an address"), until=43),
+    "addFixedIp": Action(_add_fixed_ip, until=43),
+    "removeFixedIp": Action(_remove_fixed_ip, until=43),
     "addFloatingIp": Action(_in_network_api("Associating a floating IP"), until=43),
     "removeFloatingIp": Action(_in_network_api("Disassociating a floating IP"), until=43),
 }

@@ -1,14 +1,14 @@
 """Ports: the interfaces of guests, with the addresses they hold.
 
 Addresses are taken and given back by `commands.networking`, so that no two ports can hold one. A port that a server
-uses is taken off the server first; deleting it under a running guest would leave a guest that nobody can reach.
+uses is taken off the server first; deleting it under a running guest would leave a guest that nobody can reach. What
+changes on a port is told to its server, which shows addresses and security groups too.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,16 +22,24 @@ from api.network.query import chosen, listed
 from api.network.quotas import must_have_room
 from api.network.security_groups import ensure_default
 from api.shapes import flag, strings, text
-from commands.networking import allocate_port, release_port
+from commands.networking import allocate_port, change_addresses, mac_of, release_port
+from commands.server_ports import tell_server
+from domain.addresses import MOST_PER_PORT
 from domain.errors import Invalid, Rejected
+from domain.ports import MAC, address_pairs, must_fit_security
 from domain.resources import Network, Port
 
-_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _TYPES = {
     "IpAddressAlreadyAllocated": ("IpAddressAlreadyAllocated", 409),
     "IpAddressGenerationFailure": ("IpAddressGenerationFailure", 409),
     "InvalidIpForNetwork": ("InvalidIpForNetwork", 400),
     "InvalidIpForSubnet": ("InvalidIpForSubnet", 400),
+    "AllocationOnAutoAddressSubnet": ("AllocationOnAutoAddressSubnet", 400),
+    "AllowedAddressPairExhausted": ("AllowedAddressPairExhausted", 400),
+    "AllowedAddressPairsMissingIP": ("AllowedAddressPairsMissingIP", 400),
+    "DuplicateAddressPairInRequest": ("DuplicateAddressPairInRequest", 400),
+    "PortSecurityPortHasSecurityGroup": ("PortSecurityPortHasSecurityGroup", 409),
+    "AddressPairAndPortSecurityRequired": ("AddressPairAndPortSecurityRequired", 409),
 }
 
 
@@ -46,9 +54,9 @@ def port_view(port: Port, *, admin: bool, groups: dict[str, str] | None = None) 
         "device_owner": port.device_owner,
         "fixed_ips": [{"subnet_id": ip.subnet_id, "ip_address": ip.address} for ip in port.fixed_ips],
         "security_groups": [(groups or {}).get(one, one) for one in port.security_groups],
-        "allowed_address_pairs": [],
+        "allowed_address_pairs": list(port.allowed_address_pairs),
         "extra_dhcp_opts": [],
-        "port_security_enabled": True,
+        "port_security_enabled": port.port_security_enabled,
         "dns_name": port.dns_name,
         "dns_assignment": [],
         "binding:vnic_type": "normal",
@@ -103,14 +111,22 @@ async def create_ports(request: Request) -> Response:
         if body.get("fixed_ips") is not None and not (access.owns(who, network) or network.shared):
             raise access.refused("rule:create_port:fixed_ips")
         fields = await _changes(request, body, project_id)
-        if "security_groups" not in fields:
+        enabled = fields.get("port_security_enabled", True)
+        if "security_groups" not in fields and enabled:
             group = await ensure_default(request, project_id)
             fields["security_groups"] = [group.id] if group else []
         mac = _mac(body)
         if mac is not None:
             await _must_be_free(request, network.id, mac)
         known = services(request)
+        port_id = str(uuid4())
         try:
+            fields |= _pairs(body, mac or mac_of(port_id))
+            must_fit_security(
+                enabled=enabled,
+                groups=fields.get("security_groups", ()),
+                pairs=fields.get("allowed_address_pairs", ()),
+            )
             port = await allocate_port(
                 known.commands,
                 known.read,
@@ -118,6 +134,7 @@ async def create_ports(request: Request) -> Response:
                 context=context(request),
                 project_id=project_id,
                 fixed_ips=_fixed_ips(body),
+                port_id=port_id,
                 mac=mac,
                 **fields,
             )
@@ -130,7 +147,7 @@ async def create_ports(request: Request) -> Response:
 
 
 def _neutron(error: Rejected) -> Rejected:
-    """A refusal of the address allocation, in Neutron's type names."""
+    """A refusal of the port's rules, in Neutron's type names."""
     if error.reason in _TYPES:
         type_, code = _TYPES[error.reason]
         return NeutronError(type_, code, error.message, hint=error.hint)
@@ -155,16 +172,21 @@ async def _changes(request: Request, body: dict[str, Any], project_id: str | Non
             if group is None or group.deleted or group.project_id not in (project_id, caller(request).project_id):
                 raise access.not_found("security_group", id_)
         changes["security_groups"] = ids
-    if body.get("allowed_address_pairs"):
-        raise Invalid("allowed_address_pairs are not offered here")
+    if body.get("port_security_enabled") is not None:
+        changes["port_security_enabled"] = flag(body, "port_security_enabled")
     return changes
+
+
+def _pairs(body: dict[str, Any], mac: str) -> dict[str, Any]:
+    given = body.get("allowed_address_pairs")
+    return {} if given is None else {"allowed_address_pairs": list(address_pairs(given, mac))}
 
 
 def _mac(body: dict[str, Any]) -> str | None:
     found = text(body, "mac_address", None)
     if found is None:
         return None
-    if not _MAC.fullmatch(found.lower()) or int(found[1], 16) & 1:
+    if not MAC.fullmatch(found.lower()) or int(found[1], 16) & 1:
         raise Invalid(f"Invalid input for mac_address. Reason: '{found}' is not a valid MAC address.")
     return found.lower()
 
@@ -183,8 +205,8 @@ def _fixed_ips(body: dict[str, Any]) -> list[dict[str, str]] | None:
     given = body.get("fixed_ips")
     if given is None:
         return None
-    if not isinstance(given, list) or len(given) > 5:
-        raise Invalid("fixed_ips has to be a list of at most 5 addresses")
+    if not isinstance(given, list) or len(given) > MOST_PER_PORT:
+        raise Invalid(f"fixed_ips has to be a list of at most {MOST_PER_PORT} addresses")
     for one in given:
         if not isinstance(one, dict) or not one or not set(one) <= {"subnet_id", "ip_address"}:
             raise Invalid("Each of fixed_ips has a subnet_id, an ip_address, or both")
@@ -194,27 +216,37 @@ def _fixed_ips(body: dict[str, Any]) -> list[dict[str, str]] | None:
 
 
 async def update_port(request: Request) -> Response:
-    """Change a port; its network, MAC address and addresses stay"""
+    """Change a port; its network stays"""
     port: Port = await access.find_own(request, "port")
     body = await wrapped_object(request, "port")
     changes = await _changes(request, body, port.project_id)
-    if body.get("fixed_ips") is not None and _fixed_ips(body) != [
-        {"subnet_id": ip.subnet_id, "ip_address": ip.address} for ip in port.fixed_ips
-    ]:
-        raise Rejected(
-            "The addresses of a port cannot be changed here",
-            code=501,
-            reason="not_implemented",
-            hint="Create another port with the addresses you want",
-        )
     mac = _mac(body)
     if mac is not None and mac != port.mac:
         if port.device_owner.startswith("compute:"):
             raise NeutronError("PortBound", 409, f"Unable to complete operation on port {port.id}: it is in use")
         await _must_be_free(request, port.network_id, mac)
         changes["mac"] = mac
-    updated = await services(request).commands.update("port", port.id, changes, context(request))
-    return Json({"port": (await _views(request, [cast(Port, updated)]))[0]})
+    known = services(request)
+    fixed_ips = _fixed_ips(body)
+
+    def check(state: Port) -> None:
+        must_fit_security(
+            enabled=changes.get("port_security_enabled", state.port_security_enabled),
+            groups=changes.get("security_groups", state.security_groups),
+            pairs=changes.get("allowed_address_pairs", state.allowed_address_pairs),
+        )
+
+    try:
+        changes |= _pairs(body, changes.get("mac", port.mac))
+        check(port)
+        if fixed_ips is not None:
+            updated = await change_addresses(known.commands, known.read, port, fixed_ips, context(request), **changes)
+        else:
+            updated = cast(Port, await known.commands.update("port", port.id, changes, context(request), check=check))
+    except Rejected as error:
+        raise _neutron(error) from error
+    await tell_server(known.commands, known.read, port, updated, context(request))
+    return Json({"port": (await _views(request, [updated]))[0]})
 
 
 async def delete_port(request: Request) -> Response:

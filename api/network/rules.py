@@ -1,18 +1,18 @@
-"""One rule of a security group: reading it from a body, the rules every group starts with, and how it is shown."""
+"""One rule of a security group: reading it from a body, and how it is shown."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import Any
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import uuid4
 
 from api.errors import NeutronError
 from api.http import timestamp
 from api.shapes import text
 from domain.errors import Invalid
 from domain.resources import SecurityGroup
+from domain.security_groups import ETHERTYPES
 
-ETHERTYPES = ("IPv4", "IPv6")
 # fmt: off
 PROTOCOLS = (
     "ah", "dccp", "egp", "esp", "gre", "hopopt", "icmp", "icmpv6", "igmp", "ip", "ipip", "ipv6-encap",
@@ -22,30 +22,6 @@ PROTOCOLS = (
 # fmt: on
 _WITH_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite", "6", "17", "132", "33", "136")
 _ICMP = ("icmp", "icmpv6", "ipv6-icmp", "1", "58")
-
-
-def _rule(group_id: str, direction: str, ethertype: str, remote_group_id: str | None) -> dict[str, Any]:
-    return {
-        "id": str(uuid5(NAMESPACE_URL, f"chronova:rule:{group_id}:{direction}:{ethertype}")),
-        "direction": direction,
-        "ethertype": ethertype,
-        "protocol": None,
-        "port_range_min": None,
-        "port_range_max": None,
-        "remote_ip_prefix": None,
-        "remote_group_id": remote_group_id,
-        "description": "",
-    }
-
-
-def egress_rules(group_id: str) -> list[dict[str, Any]]:
-    """Everything may leave."""
-    return [_rule(group_id, "egress", ethertype, None) for ethertype in ETHERTYPES]
-
-
-def ingress_rules(group_id: str) -> list[dict[str, Any]]:
-    """Members of the group may reach each other."""
-    return [_rule(group_id, "ingress", ethertype, group_id) for ethertype in ETHERTYPES]
 
 
 def rule_view(group: SecurityGroup, rule: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """Security groups and their rules.
 
-They are kept, shown and checked as Neutron does, and ports and servers refer to them; the hypervisor drivers of
-chronova do not filter packets by them. A group and its rules are one aggregate. Every project has a group `default`,
-made when it is first looked for; its id is derived from the project, so two requests cannot make two.
+They are kept, shown and checked as Neutron does, and belong to ports; hosts filter by them (see `domain.filters`). A
+group and its rules are one aggregate. Every project has a group `default`, made when it is first looked for or used;
+its id is derived from the project, so two requests cannot make two.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, cast
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,17 +20,13 @@ from api.listing import living
 from api.network import access
 from api.network.query import chosen, listed
 from api.network.quotas import must_have_room
-from api.network.rules import egress_rules, ingress_rules, rule_of, rule_view
+from api.network.rules import rule_of, rule_view
 from api.shapes import text
-from commands.context import SERVICE, CommandContext
-from domain.errors import Conflict
+from commands.security_groups import ensure_default_group
+from domain.filters import DEFAULT_GROUP as DEFAULT
+from domain.filters import default_group_id
 from domain.resources import Port, SecurityGroup
-
-DEFAULT = "default"
-
-
-def default_id(project_id: str) -> str:
-    return str(uuid5(NAMESPACE_URL, f"chronova:default-security-group:{project_id}"))
+from domain.security_groups import egress_rules
 
 
 def group_view(group: SecurityGroup) -> dict[str, Any]:
@@ -46,23 +41,14 @@ async def ensure_default(request: Request, project_id: str | None) -> SecurityGr
     """The project's group `default`, made now if it is not there. None without a project."""
     if project_id is None:
         return None
-    id_ = default_id(project_id)
     known = services(request)
-    found = await known.read.resource("security_group", id_)
+    found = await known.read.resource("security_group", default_group_id(project_id))
     if isinstance(found, SecurityGroup) and not found.deleted:
         return found
     if await known.read.resource("project", project_id) is None:
         return None
-    fields = {
-        "name": DEFAULT,
-        "project_id": project_id,
-        "description": "Default security group",
-        "is_default": True,
-        "rules": [*egress_rules(id_), *ingress_rules(id_)],
-    }
-    made_by = CommandContext(SERVICE, context(request).request_id)
-    with suppress(Conflict):  # another request made it just now
-        await known.commands.create("security_group", fields, made_by, id=id_)
+    id_ = await ensure_default_group(known.commands, project_id, context(request).request_id)
+    await known.read.wait_for(await known.log.last_position(), known.commands.settings.visible_timeout)
     return cast(SecurityGroup | None, await known.commands.load("security_group", id_))
 
 

@@ -17,6 +17,7 @@ from api.network.cidr import default_pools, gateway_of, network_of, pools_of
 from api.network.query import chosen, listed
 from api.network.quotas import must_have_room
 from api.shapes import flag, number, strings, text
+from domain.addresses import MODES, must_be_modes
 from domain.errors import Invalid
 from domain.resources import Address, Subnet
 
@@ -31,8 +32,8 @@ def subnet_view(subnet: Subnet) -> dict[str, Any]:
         "allocation_pools": [{"start": start, "end": end} for start, end in subnet.allocation_pools],
         "dns_nameservers": list(subnet.dns_nameservers),
         "host_routes": list(subnet.host_routes),
-        "ipv6_address_mode": None,
-        "ipv6_ra_mode": None,
+        "ipv6_address_mode": subnet.ipv6_address_mode,
+        "ipv6_ra_mode": subnet.ipv6_ra_mode,
         "subnetpool_id": None,
         "segment_id": None,
         "service_types": [],
@@ -97,6 +98,9 @@ async def create_subnets(request: Request) -> Response:
         version = number(body, "ip_version", None, least=4, most=6)
         cidr = network_of(text(body, "cidr"), version)
         await _must_not_overlap(request, network.id, cidr)
+        modes = {key: _mode(body, key) for key in ("ipv6_ra_mode", "ipv6_address_mode")}
+        changes = _changes(body)
+        must_be_modes(cidr.version, str(cidr), *modes.values(), dhcp=changes.get("enable_dhcp", True))
         gateway = gateway_of(body, cidr)
         pools = pools_of(body, cidr, gateway) if body.get("allocation_pools") else default_pools(cidr, gateway)
         await must_have_room(request, "subnet", network.project_id)
@@ -108,12 +112,21 @@ async def create_subnets(request: Request) -> Response:
             "ip_version": cidr.version,
             "gateway_ip": gateway,
             "allocation_pools": pools,
-        } | _changes(body)
+            **modes,
+            **changes,
+        }
         created = await services(request).commands.create("subnet", fields, context(request))
         return subnet_view(cast(Subnet, created))
 
     body, status = await access.create_all(request, "subnet", "subnets", make)
     return Json(body, status_code=status)
+
+
+def _mode(body: dict[str, Any], key: str) -> str | None:
+    given = text(body, key, None)
+    if given is not None and given not in MODES:
+        raise Invalid(f"Invalid input for {key}. Reason: '{given}' is not in {list(MODES)}.")
+    return given
 
 
 async def _must_not_overlap(request: Request, network_id: str, cidr: Any) -> None:
@@ -133,6 +146,9 @@ async def update_subnet(request: Request) -> Response:
     subnet: Subnet = await access.find_own(request, "subnet")
     body = await wrapped_object(request, "subnet")
     changes = _changes(body)
+    for key in ("ipv6_ra_mode", "ipv6_address_mode"):
+        if key in body and body[key] != getattr(subnet, key):
+            raise Invalid(f"Cannot update read-only attribute {key}", hint="Make another subnet with the mode you want")
     cidr = network_of(subnet.cidr, None)
     if "gateway_ip" in body:
         changes["gateway_ip"] = gateway_of(body, cidr)

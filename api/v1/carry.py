@@ -13,6 +13,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from api.v1.resolve import Lookup, resolved
 from commands.context import Answer, CommandContext
+from commands.security_groups import set_on_ports
 from domain.errors import Invalid, NotFound, Rejected
 from domain.server import Server, decode_server
 
@@ -177,6 +178,15 @@ async def _attach_interface(look: Lookup, command: str, params: dict[str, Any], 
     return await look.services.commands.server(command, server.id, wanted, look.context)
 
 
+async def _security_group(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
+    group = await look.security_group(params["group"])
+    answer = await look.services.commands.server(command, server.id, {"group": group.name}, look.context)
+    if not look.context.dry_run:
+        present = command == "add-security-group"
+        await set_on_ports(look.services.commands, answer.server, group, look.context, present=present)
+    return answer
+
+
 CARRIERS: dict[str, Carrier] = {
     "create-image": _with_image,
     "create-backup": _with_image,
@@ -184,4 +194,6 @@ CARRIERS: dict[str, Carrier] = {
     "attach-volume": _attach_volume,
     "detach-volume": _detach_volume,
     "attach-interface": _attach_interface,
+    "add-security-group": _security_group,
+    "remove-security-group": _security_group,
 }

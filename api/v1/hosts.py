@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http import Json, caller, services
+from domain.filters import KIND as FILTERS
 from projections.query import ServerQuery
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ async def host_list(at: Services, who: Caller) -> list[dict[str, Any]]:
             "disabled_reason": host.disabled_reason,
             "driver": host.driver,
             "hypervisor_type": host.hypervisor_type,
+            "enforces_security_groups": FILTERS in host.capabilities,
             "availability_zone": host.availability_zone,
             "vcpus": host.vcpus,
             "memory_mb": host.memory_mb,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from domain.decide.context import Context, Decision
 from domain.decide.running import cancel_open, public
 from domain.errors import Forbidden, Invalid, NotFound
 from domain.machine import MACHINE
-from domain.server import Server, ServerEvent, ServerFault
+from domain.server import FixedIp, Server, ServerEvent, ServerFault
 
 
 def _at_once(
@@ -118,6 +120,22 @@ def _security_group(command: str) -> Any:
     return decide
 
 
+def _addresses(command: str) -> Any:
+    """The addresses of one port of the server, which have changed; `fixed_ips` are all that it has now."""
+
+    def decide(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+        now = tuple(msgspec.convert(one, FixedIp) for one in params.get("fixed_ips", ()))
+        changed = tuple(
+            msgspec.structs.replace(one, fixed_ips=now) if one.port_id == params.get("port_id") else one
+            for one in server.interfaces
+        )
+        if changed == server.interfaces and command != "refresh-network":
+            return []
+        return _at_once(server, command, context, {"interfaces": changed}, public(params))
+
+    return decide
+
+
 def _nothing_to_do(command: str) -> Any:
     def decide(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
         return _at_once(server, command, context, {}, public(params))
@@ -136,5 +154,7 @@ INSTANT: dict[str, Any] = {
     "add-security-group": _security_group("add-security-group"),
     "remove-security-group": _security_group("remove-security-group"),
     "inject-network-info": _nothing_to_do("inject-network-info"),
-    "refresh-network": _nothing_to_do("refresh-network"),
+    "refresh-network": _addresses("refresh-network"),
+    "add-fixed-ip": _addresses("add-fixed-ip"),
+    "remove-fixed-ip": _addresses("remove-fixed-ip"),
 }

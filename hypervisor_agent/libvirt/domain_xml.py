@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, register_namespace, tostr
 from domain.orders import GuestSpec, ImageSpec, NicSpec, VolumeSpec
 from hypervisor_agent.libvirt.files import GuestFiles
 from hypervisor_agent.libvirt.networks import bridge_name
+from hypervisor_agent.libvirt.nft_rules import tap_name
 from hypervisor_agent.libvirt.record import GuestRecord
 
 NAMESPACE = "urn:chronova:guest:1"
@@ -31,6 +32,7 @@ class HostTraits:
     bridged: bool
     emulator: str | None = None
     arch: str = "x86_64"
+    taps: str = ""  # what the names of its guests' tap devices begin with; empty: libvirt names them
 
 
 def domain_xml(record: GuestRecord, files: GuestFiles, traits: HostTraits) -> str:
@@ -65,7 +67,7 @@ def domain_xml(record: GuestRecord, files: GuestFiles, traits: HostTraits) -> st
     for disk in _disks(record, files):
         devices.append(disk)
     for nic in spec.nics:
-        devices.append(nic_element(nic, bridged=traits.bridged))
+        devices.append(nic_element(nic, traits))
     _consoles(devices, files)
     memory = SubElement(devices, "memballoon", model="virtio")
     SubElement(memory, "stats", period="10")
@@ -94,11 +96,14 @@ def volume_element(volume: VolumeSpec) -> Element:
     return disk_element(Path(volume.path), volume.disk_format, target(volume.device), volume.id)
 
 
-def nic_element(nic: NicSpec, *, bridged: bool) -> Element:
+def nic_element(nic: NicSpec, traits: HostTraits) -> Element:
+    bridged = traits.bridged
     interface = Element("interface", type="bridge" if bridged else "user")
     SubElement(interface, "mac", address=nic.mac)
     if bridged:
         SubElement(interface, "source", bridge=bridge_name(nic.network_id))
+    if bridged and traits.taps:
+        SubElement(interface, "target", dev=tap_name(traits.taps, nic.port_id))
     SubElement(interface, "model", type="virtio")
     if bridged:
         SubElement(interface, "mtu", size=str(nic.mtu))

@@ -18,6 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from domain.filters import KIND as FILTERS
+from domain.filters import HostFilters
 from domain.orders import HostInventory, NicSpec, Order, OrderKind, PowerStateName
 from hypervisor_agent.driver import (
     ConsoleAddress,
@@ -37,6 +41,8 @@ from hypervisor_agent.libvirt.dhcp import Dhcp
 from hypervisor_agent.libvirt.domain_xml import HostTraits
 from hypervisor_agent.libvirt.events import reason_of
 from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
+from hypervisor_agent.libvirt.filters import PortFilters
+from hypervisor_agent.libvirt.filters import possible as can_filter
 from hypervisor_agent.libvirt.guest import Guest, power_state_of
 from hypervisor_agent.libvirt.inspection import console_text, diagnostics, host_cpu
 from hypervisor_agent.libvirt.machine import EMULATOR, kvm_works, program
@@ -79,6 +85,9 @@ SETTLE_PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds between the 
 ATTEMPTS = 3  # of an order whose libvirtd dies under it
 RECONNECT_SECONDS = 60.0
 RETRY_SECONDS = 0.5
+FILTER_CHECK_SECONDS = 5.0
+
+log = structlog.get_logger("agent")
 
 
 class LibvirtDriver:
@@ -104,13 +113,18 @@ class LibvirtDriver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._started_at: datetime | None = None
         self._closing = False
+        self._filtering = asyncio.Lock()
 
     async def open(self) -> None:
         self._files.guests.mkdir(parents=True, exist_ok=True)
         await self._connect()
         self._services = await self._make_services()
+        await self._connection.run(self._services.networks.remove_stale)
         for known in records.all_of(self._files):
             self._services.networks.listen(known.spec.nics)
+        if self._services.filters is not None:
+            await self._connection.run(self._services.filters.open)
+            self._spawn(self._keep_filters(self._services.filters))
         self._started_at = datetime.now(UTC)
         self._expected = {guest.server_id: guest.power_state for guest in await self.guests()}
         if self._expected:
@@ -129,6 +143,8 @@ class LibvirtDriver:
             if self._stop_guests:
                 await asyncio.gather(*(self._guest(guest.server_id).force_off() for guest in running))
                 running = []
+            if not running and self._services is not None and self._services.filters is not None:
+                await self._connection.run(self._services.filters.remove)
             if self._daemons is not None and not running:
                 await self._connection.run(self._daemons.stop)
         except Disconnected:
@@ -137,9 +153,13 @@ class LibvirtDriver:
 
     async def _make_services(self) -> Services:
         kvm = await self._connection.run(kvm_works)
-        networks = Networks(dhcp=Dhcp(self._nic_of))
-        traits = HostTraits(self._host, "kvm" if kvm else "qemu", networks.bridged, program(EMULATOR))
-        return Services(self._host, self._files, self._connection, networks, traits)
+        networks = Networks(str(self._files.data.parent), dhcp=Dhcp(self._nic_of))
+        filters = PortFilters(self._files) if await self._connection.run(can_filter) else None
+        if networks.bridged and filters is None:
+            log.warning("security groups have no effect on this host: it has no nftables or no br_netfilter")
+        taps = filters.taps if filters is not None else ""
+        traits = HostTraits(self._host, "kvm" if kvm else "qemu", networks.bridged, program(EMULATOR), taps=taps)
+        return Services(self._host, self._files, self._connection, networks, traits, filters=filters)
 
     async def _connect(self) -> None:
         if self._daemons is not None:
@@ -184,9 +204,28 @@ class LibvirtDriver:
             memory_mb=int(node[1]),
             disk_gb=shutil.disk_usage(self._files.data).total >> 30,
             cpu_info=host_cpu(await self._connection.run(raw.getCapabilities)),
-            capabilities=tuple(self.orders),
+            capabilities=(*self.orders, *((FILTERS,) if self._ready().filters is not None else ())),
             started_at=self._started_at,
         )
+
+    async def filter_ports(self, filters: HostFilters) -> None:
+        """Raises `Unsupported` where the host has no filters."""
+        known = self._ready().filters
+        if known is None:
+            raise Unsupported("This host has no nftables or no br_netfilter, so security groups have no effect on it.")
+        async with self._filtering:
+            await self._connection.run(known.order, filters)
+
+    async def _keep_filters(self, filters: PortFilters) -> None:
+        while True:
+            await asyncio.sleep(FILTER_CHECK_SECONDS)
+            try:
+                async with self._filtering:
+                    as_left = await self._connection.run(filters.check)
+                if not as_left:
+                    log.warning("somebody changed the port filters; they are as ordered again", host=self._host)
+            except OrderFailed as error:
+                log.error("the port filters are not as ordered", host=self._host, error=error.fault.details)
 
     async def guests(self) -> list[GuestSeen]:
         """The guests of this host; what others run on a shared libvirtd is not listed."""

@@ -23,7 +23,7 @@ async def attach(work: Work) -> Details:
         with work.step("plug interface in", 30):
             await work.services.connection.run(work.services.networks.ensure, (nic,))
             if await work.guest.call(lambda domain: _find(domain, mac=nic.mac)) is None:
-                xml = tostring(nic_element(nic, bridged=work.services.traits.bridged), encoding="unicode")
+                xml = tostring(nic_element(nic, work.services.traits), encoding="unicode")
                 await work.guest.call(lambda domain: domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE))
     others = tuple(known for known in record.spec.nics if known.mac != nic.mac)
     record.spec = msgspec.structs.replace(record.spec, nics=(*others, nic))

@@ -130,7 +130,7 @@ class LibvirtTestDriver(LibvirtDriver):
 
     async def _make_services(self) -> Services:
         traits = HostTraits(self._host, "test", bridged=False, arch="i686")
-        networks = Networks(bridged=False)
+        networks = Networks(str(self._files.data.parent), bridged=False)
         services = Services(self._host, self._files, self._connection, networks, traits, TestHypervisorGuest)
         await self._make_guests_again(services)
         return services

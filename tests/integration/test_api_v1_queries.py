@@ -225,6 +225,7 @@ async def test_hosts_show_their_capacity_to_administrators(plane: Plane, demo: h
     seen = {one["name"]: one for one in (await get(demo, "/v1/hosts"))["hosts"]}
     assert server_id in {one["id"] for one in seen[host]["servers"]}
     assert seen[host]["up"] is True
+    assert seen[host]["enforces_security_groups"] is False  # a simulated host has no network
     assert "used" not in seen[host]
     async with plane.signed_in("admin") as admin:
         seen = {one["name"]: one for one in (await get(admin, "/v1/hosts"))["hosts"]}

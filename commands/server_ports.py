@@ -1,0 +1,54 @@
+"""What changed on a port, told to the server that has it: it shows its addresses and security groups too."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import cast
+
+import msgspec
+
+from commands.context import SERVICE, CommandContext
+from commands.handler import Commands
+from commands.lookup import Lookup
+from commands.networking import addresses_of
+from domain.errors import NotFound
+from domain.filters import Groups
+from domain.resources import Port, SecurityGroup
+from domain.server import Server
+
+
+async def tell_server(commands: Commands, read: Lookup, before: Port, port: Port, context: CommandContext) -> None:
+    """The control plane itself tells: whoever may change the port need not be allowed to act on the server."""
+    server = await commands.load_server(port.device_id) if port.device_id else None
+    if server is None or server.deleted or all(one.port_id != port.id for one in server.interfaces):
+        return
+    by_us = CommandContext(SERVICE, context.request_id, causation_id=f"port:{port.id}:{port.version}")
+    if port.fixed_ips != before.fixed_ips:
+        await refresh_addresses(commands, server, port, by_us)
+    if port.security_groups != before.security_groups:
+        await _name_groups(commands, read, server, by_us)
+
+
+async def refresh_addresses(
+    commands: Commands, server: Server, port: Port, context: CommandContext, command: str = "refresh-network"
+) -> None:
+    fixed_ips = [msgspec.to_builtins(one) for one in await addresses_of(commands, port)]
+    await commands.server(command, server.id, {"port_id": port.id, "fixed_ips": fixed_ips}, context)
+
+
+async def _name_groups(commands: Commands, read: Lookup, server: Server, context: CommandContext) -> None:
+    """A server's groups are those of all its ports."""
+    found = await read.resources("security_group", project_id=server.project_id)
+    names = {group.id: group.name for group in found}
+    groups = Groups(cast(SecurityGroup, group) for group in found)
+    wanted: dict[str, None] = {}
+    for interface in server.interfaces:
+        port = await commands.load("port", interface.port_id)
+        if isinstance(port, Port):
+            wanted |= dict.fromkeys(names[id] for id in groups.of(port) if id in names)
+    for name in set(server.security_groups) - set(wanted):
+        with suppress(NotFound):  # somebody else took it off just now
+            await commands.server("remove-security-group", server.id, {"group": name}, context)
+    for name in wanted:
+        if name not in server.security_groups:
+            await commands.server("add-security-group", server.id, {"group": name}, context)
