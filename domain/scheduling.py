@@ -107,7 +107,7 @@ def _zone(host: HostView, demand: Demand) -> tuple[str, str] | None:
 
 def _room(need: float, total: float, used: float, unit: str) -> tuple[str, str] | None:
     free = total - used
-    return None if need <= free else (f"{need:g} {unit}", f"{max(free, 0):g} of {total:g} {unit} free")
+    return None if need <= free else (f"{need:.12g} {unit}", f"{max(free, 0):.12g} of {total:.12g} {unit} free")
 
 
 def _cpu(host: HostView, demand: Demand) -> tuple[str, str] | None:

@@ -29,7 +29,7 @@ ARGUMENTS = (
 # Slow enough that a person, or a test, sees an action while it runs.
 CONFIG = """
 [driver]
-latency = { "*" = [0.1, 0.4], "reboot_soft" = 1.5 }
+latency = { "*" = [0.1, 0.4], "reboot_soft" = 1.5, "snapshot" = 4.0 }
 """
 
 

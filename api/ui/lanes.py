@@ -21,6 +21,8 @@ GAP = 64.0  # the width of a break
 LEAST_GAP_SECONDS = 5.0
 LEAST_BAR = 4.0
 LANES = 12
+TICK_ROOM = 90.0
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def timeline(actions: Sequence[ActionRow], now: datetime) -> Timeline | None:
         _lane(action, TOP + number * LANE, lambda moment: axis.place(seconds(moment)), now)
         for number, action in enumerate(shown)
     )
-    marks = tuple(Mark(span.x, clock(_moment(origin, span.start))[:8]) for span in axis.spans)
+    marks = tuple(mark for span in axis.spans for mark in _marks(span, origin))
     breaks = tuple(
         Break(after.x - GAP, GAP, f"{took(after.start - before.end)} idle")
         for before, after in zip(axis.spans, axis.spans[1:], strict=False)
@@ -152,6 +154,20 @@ def timeline(actions: Sequence[ActionRow], now: datetime) -> Timeline | None:
     running = sum(1 for one in shown if one.finish_time is None)
     summary = f"Timeline of the newest {len(shown)} actions, {running} running. The table below has the same in words."
     return Timeline(WIDTH, height, lanes, marks, breaks, axis.spans[-1].scale, summary)
+
+
+def _marks(span: _Span, origin: datetime) -> list[Mark]:
+    """The time of day where a stretch begins, then what has passed since, at round distances that leave room."""
+    marks = [Mark(span.x, clock(_moment(origin, span.start))[:8])]
+    step = next((step for step in TICKS if step * span.scale >= TICK_ROOM), None)
+    if step is None:
+        return marks
+    last = span.x + (span.end - span.start) * span.scale - TICK_ROOM / 2
+    number = 1
+    while (x := span.x + number * step * span.scale) <= last:
+        marks.append(Mark(x, f"+{took(number * step)}"))
+        number += 1
+    return marks
 
 
 def _moment(origin: datetime, seconds: float) -> datetime:

@@ -49,6 +49,8 @@ def result_look(action: Any) -> tuple[str, str, str]:
 
 def command_title(command: str) -> str:
     """`reboot-soft` -> "Reboot (soft)"."""
+    if command == "power":
+        return "Power state seen"
     return MACHINE.rule(command).title if command in MACHINE.commands else command.replace("-", " ").capitalize()
 
 
@@ -89,6 +91,11 @@ def ago(moment: datetime | None, now: datetime) -> str:
         if seconds < limit:
             return f"{seconds // size:.0f} {unit} ago"
     return f"{seconds // 86400:.0f} d ago"
+
+
+def since(seconds: float) -> str:
+    """As `ago`, for what is measured in seconds."""
+    return ago(datetime.fromtimestamp(0, UTC), datetime.fromtimestamp(seconds, UTC))
 
 
 def clock(moment: datetime | None) -> str:
@@ -159,7 +166,7 @@ def number(count: float) -> str:
 FILTERS = {
     function.__name__: function
     for function in (
-        *(status_look, result_look, command_title, step_title, took, between, ago, clock, stamp, day, iso, short),
-        *(value, news, size, number),
+        *(status_look, result_look, command_title, step_title, took, between, ago, since, clock, stamp, day, iso),
+        *(short, value, news, size, number),
     )
 }

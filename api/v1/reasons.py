@@ -138,10 +138,10 @@ def _title(command: str) -> str:
 
 
 def _wrong_step(action: ActionRow | None) -> StepRow | None:
-    """The step that failed first: those after it only took things back."""
-    if action is None:
-        return None
-    return next((step for step in action.steps if step.result == "Error"), None)
+    """The step that failed in the last attempt. That no further host was found after one failed is not the reason."""
+    failed = [step for step in action.steps if step.result == "Error" and not step.undo] if action else []
+    on_hosts = [step for step in failed if step.step != "schedule"]
+    return next(reversed(on_hosts or failed), None)
 
 
 def evidence(action: ActionRow | None) -> Evidence | None:

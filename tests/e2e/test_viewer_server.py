@@ -52,6 +52,21 @@ def test_the_page_grows_while_one_looks(site: Site, demo: httpx.Client, open_pag
     assert page.locator(".actions tbody:has-text('Create a server') details").first.get_attribute("open") is not None
 
 
+def test_a_long_step_shows_how_far_it_is(site: Site, demo: httpx.Client, open_page: OpenPage) -> None:
+    server_id = site.create(demo, "copied")
+    page = open_page()
+    site.enter(page, path=f"/ui/servers/{server_id}")
+    expect(page.locator("#tail-word")).to_have_text("Live")
+    site.give(demo, "create-image", server_id, wait=False, name="still")
+    page.wait_for_function("() => document.querySelector('#head progress')?.value > 10")
+    page.wait_for_function("() => document.querySelector('.steps progress')?.value >= 40")
+    keep(page, "server-progress")
+    shown = demo.get(f"/compute/v2.1/servers/{server_id}").json()["server"]
+    assert shown["progress"] >= 40
+    expect(page.locator(ROW).first).to_contain_text("Succeeded")
+    expect(page.locator("progress")).to_have_count(0)
+
+
 def test_a_burst_of_events_ends_with_everything_shown(site: Site, demo: httpx.Client, open_page: OpenPage) -> None:
     server_id = site.create(demo, "burst")
     page = open_page()

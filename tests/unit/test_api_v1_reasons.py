@@ -137,6 +137,14 @@ def test_when_every_host_failed_the_advice_is_about_the_failure() -> None:
     assert "was tried" in found.advice[0]
 
 
+def test_the_last_attempt_is_the_one_that_is_told() -> None:
+    wrong = Fault("simulated_failure", "The disk is full")
+    tried = [step("spawn", wrong, host=f"host-{number}") for number in (1, 2, 3)]
+    failed = action("create", *tried, outcome="failed", fault=wrong)
+    state = server(vm_state="error", fault=ServerFault(500, wrong.message, NOW, reason="simulated_failure"))
+    assert "failed at step spawn on host-3" in reasons(state, [failed], [], []).summary
+
+
 def test_what_is_in_progress_says_who_it_waits_for_and_until_when() -> None:
     state = server(host="host-1", operation=operation(awaits="agent"), task_state="powering-off")
     found = reasons(state, [], [], [])
