@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 from api.compute.call import Call, Reply, empty, reply
@@ -10,7 +11,8 @@ from api.compute.dispatch import Route
 from api.compute.lookups import flavor_of
 from api.compute.policy import enforce
 from api.compute.schemas import flavors as schemas
-from domain.errors import Conflict, Invalid, NotFound
+from domain import flavors
+from domain.errors import Invalid, NotFound
 from domain.resources import Flavor
 
 _RULE = "os_compute_api:os-flavor-extra-specs:"
@@ -24,9 +26,10 @@ async def index(call: Call) -> Reply:
 async def show(call: Call) -> Reply:
     enforce(call, _RULE + "show")
     flavor_id, key = call.params
-    specs = (await flavor_of(call, flavor_id)).extra_specs
+    flavor = await flavor_of(call, flavor_id)
+    specs = flavor.extra_specs
     if key not in specs:
-        raise NotFound(f"Flavor {flavor_id} has no extra specs with key {key}.")
+        raise flavors.no_spec(flavor, key)
     return reply({key: specs[key]})
 
 
@@ -56,11 +59,8 @@ def _texts(specs: dict[str, Any]) -> dict[str, str]:
 
 async def _merge(call: Call, specs: dict[str, str]) -> Flavor:
     flavor = await flavor_of(call, call.params[0])
-
-    def merged(state: Flavor) -> dict[str, Any]:
-        return {"extra_specs": state.extra_specs | specs}
-
-    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, check=merged)
+    check = partial(flavors.set_specs, specs=specs)
+    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, check=check)
     return cast("Flavor", changed)
 
 
@@ -68,13 +68,8 @@ async def delete(call: Call) -> Reply:
     enforce(call, _RULE + "delete")
     flavor_id, key = call.params
     flavor = await flavor_of(call, flavor_id)
-
-    def without(state: Flavor) -> dict[str, Any]:
-        if key not in state.extra_specs:
-            raise NotFound(f"Flavor {flavor_id} has no extra specs with key {key}.")
-        return {"extra_specs": {name: value for name, value in state.extra_specs.items() if name != key}}
-
-    await call.services.commands.update("flavor", flavor.id, {}, call.context, check=without)
+    check = partial(flavors.unset_spec, key=key)
+    await call.services.commands.update("flavor", flavor.id, {}, call.context, check=check)
     return empty(200)
 
 
@@ -112,18 +107,11 @@ async def _add(call: Call, body: dict[str, Any]) -> Reply:
     schemas.ADD_ACCESS.check(call.version, body)
     enforce(call, "os_compute_api:os-flavor-access:add_tenant_access")
     flavor = await flavor_of(call, call.params[0])
-    if flavor.is_public and call.version >= 7:
-        raise Conflict("Can not add access to a public flavor.")
+    if call.version >= 7:
+        flavors.must_be_private(flavor)
     tenant = await _project(call, body["addTenantAccess"]["tenant"])
-
-    def added(state: Flavor) -> dict[str, Any]:
-        if tenant in state.access:
-            raise Conflict(
-                f"Flavor access already exists for flavor {state.flavor_id} and project {tenant} combination."
-            )
-        return {"access": [*state.access, tenant]}
-
-    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, verb="access", check=added)
+    check = partial(flavors.allow, project_id=tenant)
+    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, verb="access", check=check)
     return _access(cast("Flavor", changed))
 
 
@@ -132,13 +120,8 @@ async def _remove(call: Call, body: dict[str, Any]) -> Reply:
     enforce(call, "os_compute_api:os-flavor-access:remove_tenant_access")
     flavor = await flavor_of(call, call.params[0])
     tenant = await _project(call, body["removeTenantAccess"]["tenant"])
-
-    def removed(state: Flavor) -> dict[str, Any]:
-        if tenant not in state.access:
-            raise NotFound(f"Flavor access not found for {state.flavor_id} / {tenant} combination.")
-        return {"access": [one for one in state.access if one != tenant]}
-
-    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, verb="access", check=removed)
+    check = partial(flavors.disallow, project_id=tenant)
+    changed = await call.services.commands.update("flavor", flavor.id, {}, call.context, verb="access", check=check)
     return _access(cast("Flavor", changed))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -11,6 +12,7 @@ from api.compute.call import Call, Reply, empty, flag, reply
 from api.compute.dispatch import Route
 from api.compute.policy import enforce
 from api.compute.schemas import quotas as schemas
+from domain import groups
 from domain.errors import Conflict, Invalid
 from domain.resources import Project
 
@@ -52,12 +54,12 @@ async def detail(call: Call) -> Reply:
 
 async def _in_use(call: Call, project_id: str) -> dict[str, int]:
     usage = await call.services.read.usage(project_id)
-    groups = await call.services.read.resources("server_group", project_id=project_id)
+    server_groups = await call.services.read.resources("server_group", project_id=project_id)
     return {
         "instances": usage.instances,
         "cores": usage.cores,
         "ram": usage.ram,
-        "server_groups": len(groups),
+        "server_groups": len(server_groups),
     }
 
 
@@ -78,11 +80,8 @@ async def update(call: Call) -> Reply:
                     f"{used[name]}.",
                     hint="Send force to set it nevertheless.",
                 )
-
-    def merged(project: Project) -> dict[str, Any]:
-        return {"quotas": project.quotas | given}
-
-    changed = await call.services.commands.update("project", project_id, {}, call.context, verb="quota", check=merged)
+    check = partial(groups.set_quotas, given=given)
+    changed = await call.services.commands.update("project", project_id, {}, call.context, verb="quota", check=check)
     limits = quota.DEFAULTS | await quota.class_limits(call) | cast("Project", changed).quotas
     return reply({"quota_set": _shown(call, limits)})
 

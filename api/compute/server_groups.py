@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from api.compute import quota
@@ -10,6 +11,7 @@ from api.compute.dispatch import Route
 from api.compute.lookups import integer
 from api.compute.policy import enforce
 from api.compute.schemas import server_groups as schemas
+from domain import groups
 from domain.errors import Forbidden, Invalid, NotFound
 from domain.resources import ServerGroup
 from domain.server import Server
@@ -40,23 +42,14 @@ async def join(call: Call, group: ServerGroup, server_ids: list[str]) -> None:
     """Make servers that are about to be created members, before their placing. `Forbidden` for a full group."""
     most = (await quota.limits_of(call, group.project_id))["server_group_members"]
     gone = {server.id for server in await _servers(call, group, deleted=True)}
-
-    def joined(state: ServerGroup) -> dict[str, Any]:
-        members = [member for member in state.members if member not in gone and member not in server_ids]
-        if most >= 0 and len(members) + len(server_ids) > most:
-            raise Forbidden("Quota exceeded, too many servers in group", reason="quota")
-        return {"members": [*members, *server_ids]}
-
-    await call.services.commands.update("server_group", group.id, {}, call.context, verb="join", check=joined)
+    check = partial(groups.join, joining=server_ids, gone=gone, most=most)
+    await call.services.commands.update("server_group", group.id, {}, call.context, verb="join", check=check)
 
 
 async def leave(call: Call, group: ServerGroup, server_ids: list[str]) -> None:
     """Take back `join` for servers that were not created after all."""
-
-    def left(state: ServerGroup) -> dict[str, Any]:
-        return {"members": [member for member in state.members if member not in server_ids]}
-
-    await call.services.commands.update("server_group", group.id, {}, call.context, verb="leave", check=left)
+    check = partial(groups.leave, leaving=server_ids)
+    await call.services.commands.update("server_group", group.id, {}, call.context, verb="leave", check=check)
 
 
 async def _view(call: Call, group: ServerGroup) -> dict[str, Any]:
@@ -80,8 +73,8 @@ async def index(call: Call) -> Reply:
     found = await call.services.read.resources("server_group", project_id=project_id)
     start = integer(call, "offset", 0) or 0
     limit = integer(call, "limit") or len(found)
-    groups = [cast("ServerGroup", one) for one in found][start : start + limit]
-    return reply({"server_groups": [await _view(call, group) for group in groups]})
+    shown = [cast("ServerGroup", one) for one in found][start : start + limit]
+    return reply({"server_groups": [await _view(call, group) for group in shown]})
 
 
 async def _find(call: Call, rule: str) -> ServerGroup:

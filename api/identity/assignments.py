@@ -5,6 +5,7 @@ All roles of one user in one scope are one aggregate, so giving and taking are c
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from api.identity.access import DEFAULT_DOMAIN, DOMAIN, find, must_be_admin
 from api.identity.roles import role_view
 from api.links import base_url
 from api.listing import living
+from domain import groups
 from domain.errors import Conflict, NotFound
 from domain.policy import effective_roles
 from domain.resources import Assignment, Role
@@ -57,9 +59,7 @@ async def grant(request: Request, user_id: str, role_id: str, scope: str, target
     commands, who = services(request).commands, context(request)
     id_ = assignment_id(user_id, scope, target)
 
-    def with_role(state: Assignment) -> dict[str, Any] | None:
-        return None if role_id in state.roles else {"roles": [*state.roles, role_id]}
-
+    check = partial(groups.grant, role_id=role_id)
     fields = {
         "user_id": user_id,
         "project_id": target if scope == "project" else None,
@@ -67,12 +67,12 @@ async def grant(request: Request, user_id: str, role_id: str, scope: str, target
         "roles": [role_id],
     }
     try:
-        await commands.update("assignment", id_, {}, who, verb="grant", check=with_role)
+        await commands.update("assignment", id_, {}, who, verb="grant", check=check)
     except NotFound:
         try:
             await commands.create("assignment", fields, who, id=id_, verb="grant")
         except Conflict:
-            await commands.update("assignment", id_, {}, who, verb="grant", check=with_role)
+            await commands.update("assignment", id_, {}, who, verb="grant", check=check)
 
 
 async def take(request: Request) -> Response:
@@ -80,15 +80,10 @@ async def take(request: Request) -> Response:
     must_be_admin(request)
     _, _, _, held = await _held(request)
     role_id = request.path_params["role"]
-    if held is None or role_id not in held.roles:
+    if held is None:
         raise NotFound(f"Could not find role assignment with role: {role_id}.")
-
-    def without_role(state: Assignment) -> dict[str, Any]:
-        return {"roles": [one for one in state.roles if one != role_id]}
-
-    await services(request).commands.update(
-        "assignment", held.id, {}, context(request), verb="revoke", check=without_role
-    )
+    check = partial(groups.revoke, role_id=role_id)
+    await services(request).commands.update("assignment", held.id, {}, context(request), verb="revoke", check=check)
     services(request).tokens.forget()
     return Response(status_code=204)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +17,8 @@ from api.identity.names import NAMES, must_be_free
 from api.links import base_url
 from api.listing import living, next_link, page
 from api.shapes import LONGEST_TEXT, name, text
-from domain.errors import Forbidden
+from domain import groups
+from domain.errors import Forbidden, NotFound
 from domain.policy import IMPLIED
 from domain.resources import Assignment, Resource, Role
 
@@ -88,13 +91,11 @@ async def delete_role(request: Request) -> Response:
     role = _role(await find(request, "role", request.path_params["id"]))
     _must_not_be_built_in(role)
     commands, who = services(request).commands, context(request)
-
-    def without(state: Assignment) -> dict[str, Any]:
-        return {"roles": [one for one in state.roles if one != role.id]}
-
+    check = partial(groups.revoke, role_id=role.id)
     for held in await living(request, "assignment"):
         if isinstance(held, Assignment) and role.id in held.roles:
-            await commands.update("assignment", held.id, {}, who, verb="revoke", check=without)
+            with suppress(NotFound):  # taken meanwhile
+                await commands.update("assignment", held.id, {}, who, verb="revoke", check=check)
     await commands.delete("role", role.id, who)
     services(request).tokens.forget()
     return Response(status_code=204)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -19,7 +19,9 @@ from api.http import caller, context, services
 from api.image import store
 from api.image.store import Upload
 from api.image.view import own_image, visible_image
-from domain.errors import Conflict, Forbidden, Invalid, NotFound, Rejected
+from commands.handler import Check
+from domain import images
+from domain.errors import Conflict, Forbidden, NotFound, Rejected
 from domain.resources import Image
 
 OCTETS = "application/octet-stream"
@@ -30,21 +32,18 @@ async def upload(request: Request) -> Response:
     image, known = await own_image(request), services(request)
     if request.headers.get("content-type", OCTETS).partition(";")[0].strip().lower() != OCTETS:
         raise Rejected("Unsupported Content-Type", hint=f"Send {OCTETS}", code=415, reason="media_type")
-    if not image.disk_format or not image.container_format:
-        raise Invalid("Properties disk_format, container_format must be set prior to saving data.")
     directory, settings = known.settings.images_dir, known.settings
     left = settings.image_store_bytes - await asyncio.to_thread(store.used_bytes, directory)
-    await _move(request, image.id, ("queued", "saving"), {"status": "saving"}, "save")
+    begun = await _change(request, image.id, "save", images.begin_upload)
     try:
-        async with Upload(directory, image.id, image.disk_format, min(settings.max_image_bytes, left)) as part:
+        async with Upload(directory, image.id, begun.disk_format or "", min(settings.max_image_bytes, left)) as part:
             stored = await part.take(_stream(request))
     except BaseException as error:
         if not isinstance(error, Conflict):  # that would be another upload, which goes on
             with suppress(Rejected):
-                await asyncio.shield(_move(request, image.id, ("saving",), {"status": "queued"}, "abandon"))
+                await asyncio.shield(_change(request, image.id, "abandon", images.abandon_upload))
         raise
     fields = {
-        "status": "active",
         "size": stored.size,
         "virtual_size": stored.virtual_size,
         "checksum": stored.md5,
@@ -52,7 +51,7 @@ async def upload(request: Request) -> Response:
         "os_hash_value": stored.sha512,
     }
     try:
-        await _move(request, image.id, ("saving",), fields, "activate")
+        await _change(request, image.id, "activate", partial(images.end_upload, stored=fields))
     except NotFound:  # deleted meanwhile
         await asyncio.to_thread(store.remove, directory, image.id)
         raise
@@ -64,16 +63,10 @@ async def _stream(request: Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _move(request: Request, image_id: str, before: tuple[str, ...], fields: dict[str, Any], verb: str) -> None:
-    def check(state: Image) -> dict[str, Any] | None:
-        if state.status not in before:
-            raise Conflict(
-                f"Image status transition from {state.status} to {fields['status']} is not allowed",
-                hint="Data can be uploaded once: create another image",
-            )
-        return None if state.status == fields["status"] else fields
-
-    await services(request).commands.update("image", image_id, {}, context(request), verb=verb, check=check)
+async def _change(request: Request, image_id: str, verb: str, check: Check) -> Image:
+    changed = await services(request).commands.update("image", image_id, {}, context(request), verb=verb, check=check)
+    assert isinstance(changed, Image), "the command side answers with the kind that was asked for"
+    return changed
 
 
 async def download(request: Request) -> Response:

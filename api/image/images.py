@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -18,7 +19,9 @@ from api.image.filters import fits
 from api.image.patch import patched
 from api.image.view import image_view, may_see, must_be_member, own_image, visible_image
 from api.listing import living, page
-from domain.errors import Forbidden, Invalid, NotFound, TooLarge
+from commands.handler import Check
+from domain import images
+from domain.errors import Forbidden, Invalid
 from domain.resources import Image, Resource
 
 PATCH_TYPES = (
@@ -95,76 +98,45 @@ async def update_image(request: Request) -> Response:
 async def delete_image(request: Request) -> Response:
     """Delete an image and its data"""
     image = await own_image(request)
-
-    def check(state: Image) -> None:
-        if state.protected:
-            raise Forbidden(
-                f"Image {state.id} is protected and cannot be deleted.", hint="Set protected to false first"
-            )
-
-    await services(request).commands.delete("image", image.id, context(request), check=check)
+    await services(request).commands.delete("image", image.id, context(request), check=images.delete)
     await asyncio.to_thread(store.remove, services(request).settings.images_dir, image.id)
     return Response(status_code=204)
 
 
 async def deactivate(request: Request) -> Response:
     """Keep an image from being downloaded and booted"""
-    return await _switch(request, "active", "deactivated")
+    return await _switch(request, "deactivate", images.deactivate)
 
 
 async def reactivate(request: Request) -> Response:
     """Let a deactivated image be used again"""
-    return await _switch(request, "deactivated", "active")
+    return await _switch(request, "reactivate", images.reactivate)
 
 
-async def _switch(request: Request, before: str, after: str) -> Response:
+async def _switch(request: Request, verb: str, check: Check) -> Response:
     image = await own_image(request)
     if not caller(request).is_admin:
         raise Forbidden("You are not authorized to complete this action", hint="It needs the role admin")
-
-    def check(state: Image) -> dict[str, Any] | None:
-        if state.status == after:
-            return None
-        if state.status != before:
-            raise Forbidden(f"Not allowed to bring image {state.id} from status '{state.status}' to '{after}'")
-        return {"status": after}
-
-    verb = "deactivate" if after == "deactivated" else "reactivate"
     await services(request).commands.update("image", image.id, {}, context(request), verb=verb, check=check)
     return Response(status_code=204)
 
 
 async def add_tag(request: Request) -> Response:
     """Add a tag"""
-    tag = request.path_params["tag"]
-    if len(tag) > 255:
-        raise Invalid("A tag has at most 255 characters")
-
-    def check(state: Image) -> dict[str, Any] | None:
-        if tag in state.tags:
-            return None
-        if len(state.tags) >= 128:
-            raise TooLarge("An image has at most 128 tags")
-        return {"tags": sorted({*state.tags, tag})}
-
-    return await _tag(request, check)
+    return await _tag(request, images.add_tag)
 
 
 async def remove_tag(request: Request) -> Response:
     """Remove a tag"""
-    tag = request.path_params["tag"]
-
-    def check(state: Image) -> dict[str, Any]:
-        if tag not in state.tags:
-            raise NotFound(f"Image {state.id} has no tag {tag}")
-        return {"tags": [one for one in state.tags if one != tag]}
-
-    return await _tag(request, check)
+    return await _tag(request, images.remove_tag)
 
 
-async def _tag(request: Request, check: Any) -> Response:
+async def _tag(request: Request, change: Callable[[Image, str], images.Change]) -> Response:
     image = await own_image(request)
-    await services(request).commands.update("image", image.id, {}, context(request), verb="tag", check=check)
+    tag = request.path_params["tag"]
+    await services(request).commands.update(
+        "image", image.id, {}, context(request), verb="tag", check=lambda now: change(now, tag)
+    )
     return Response(status_code=204)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -11,11 +12,10 @@ from starlette.routing import BaseRoute, Route
 from api.http import Json, caller, context, json_object, services, timestamp
 from api.image.view import own_image, visible_image
 from api.shapes import text
-from domain.errors import Conflict, Forbidden, Invalid, NotFound
+from commands.handler import Check
+from domain import images
+from domain.errors import Forbidden
 from domain.resources import Image
-
-MOST_MEMBERS = 128
-ANSWERS = ("pending", "accepted", "rejected")
 
 
 def _view(image: Image, project_id: str, answer: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ async def show_member(request: Request) -> Response:
     image, project_id = await visible_image(request), request.path_params["member"]
     seen = _seen(request, image)
     if project_id not in seen:
-        raise NotFound(f"{project_id} not found in the member list of the image {image.id}.")
+        raise images.no_member(image, project_id)
     return Json(_view(image, project_id, seen[project_id]))
 
 
@@ -57,17 +57,7 @@ async def add_member(request: Request) -> Response:
     """Share an image with a project"""
     image = await own_image(request)
     project_id = text(await json_object(request), "member")
-
-    def check(state: Image) -> dict[str, Any]:
-        if state.visibility != "shared":
-            raise Forbidden("Only shared images have members.", hint="Set visibility to shared")
-        if project_id in state.members:
-            raise Conflict(f"Member {project_id} is duplicated for image {state.id}")
-        if len(state.members) >= MOST_MEMBERS:
-            raise Conflict(f"An image is shared with at most {MOST_MEMBERS} projects", code=413)
-        return {"members": {**state.members, project_id: "pending"}}
-
-    updated = await _change(request, image, check)
+    updated = await _change(request, image, partial(images.share, project_id=project_id))
     return Json(_view(updated, project_id, "pending"))
 
 
@@ -77,32 +67,18 @@ async def answer(request: Request) -> Response:
     if project_id != who.project_id and not who.is_admin:
         raise Forbidden("Only the project itself accepts or rejects an image")
     status = text(await json_object(request), "status")
-    if status not in ANSWERS:
-        raise Invalid(f"status has to be one of {', '.join(ANSWERS)}")
-
-    def check(state: Image) -> dict[str, Any]:
-        if project_id not in state.members:
-            raise NotFound(f"{project_id} not found in the member list of the image {state.id}.")
-        return {"members": {**state.members, project_id: status}}
-
-    updated = await _change(request, image, check)
+    updated = await _change(request, image, partial(images.answer, project_id=project_id, status=status))
     return Json(_view(updated, project_id, status))
 
 
 async def remove_member(request: Request) -> Response:
     """Stop sharing an image with a project"""
     image, project_id = await own_image(request), request.path_params["member"]
-
-    def check(state: Image) -> dict[str, Any]:
-        if project_id not in state.members:
-            raise NotFound(f"{project_id} not found in the member list of the image {state.id}.")
-        return {"members": {key: value for key, value in state.members.items() if key != project_id}}
-
-    await _change(request, image, check)
+    await _change(request, image, partial(images.unshare, project_id=project_id))
     return Response(status_code=204)
 
 
-async def _change(request: Request, image: Image, check: Any) -> Image:
+async def _change(request: Request, image: Image, check: Check) -> Image:
     updated = await services(request).commands.update(
         "image", image.id, {}, context(request), verb="share", check=check
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from api.http import Json, caller, context, services, wrapped_object
 from api.listing import living
 from api.network.access import refused
 from api.shapes import number
+from domain import groups
 from domain.errors import NotFound
 from domain.resources import Project, SecurityGroup
 
@@ -107,21 +109,14 @@ async def update_quota(request: Request) -> Response:
     """Change the quotas of a project"""
     body = await wrapped_object(request, "quota")
     changes = {f"{PREFIX}{key}": number(body, key, least=-1) for key in DEFAULTS if key in body}
-
-    def check(state: Project) -> dict[str, Any]:
-        return {"quotas": state.quotas | changes}
-
+    check = partial(groups.set_quotas, given=changes)
     id_ = await _change(request, check)
     return Json({"quota": await _limits(request, id_)})
 
 
 async def reset_quota(request: Request) -> Response:
     """Give a project the default quotas again"""
-
-    def check(state: Project) -> dict[str, Any]:
-        return {"quotas": {key: value for key, value in state.quotas.items() if not key.startswith(PREFIX)}}
-
-    await _change(request, check)
+    await _change(request, partial(groups.reset_quotas, prefix=PREFIX))
     return Response(status_code=204)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from api.http import Json, boolean, caller, context, services, wrapped_object
 from api.listing import living
 from api.shapes import number
 from api.volume.paths import both
+from domain import groups
 from domain.errors import Forbidden, NotFound, TooLarge
 from domain.resources import Project, Volume, VolumeSnapshot
 
@@ -80,21 +82,14 @@ async def update_quota(request: Request) -> Response:
     """Change the quotas of a project"""
     body = await wrapped_object(request, "quota_set")
     changes = {PREFIX + key: number(body, key, least=-1) for key in DEFAULTS if key in body}
-
-    def check(state: Project) -> dict[str, Any]:
-        return {"quotas": state.quotas | changes}
-
+    check = partial(groups.set_quotas, given=changes)
     id_ = await _change(request, check)
     return Json({"quota_set": await _limits(request, id_)})
 
 
 async def reset_quota(request: Request) -> Response:
     """Give a project the default quotas again"""
-
-    def check(state: Project) -> dict[str, Any]:
-        return {"quotas": {key: value for key, value in state.quotas.items() if not key.startswith(PREFIX)}}
-
-    await _change(request, check)
+    await _change(request, partial(groups.reset_quotas, prefix=PREFIX))
     return Response(status_code=200)
 
 
