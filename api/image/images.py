@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -123,20 +122,17 @@ async def _switch(request: Request, verb: str, check: Check) -> Response:
 
 async def add_tag(request: Request) -> Response:
     """Add a tag"""
-    return await _tag(request, images.add_tag)
+    return await _tag(request, partial(images.add_tag, tag=request.path_params["tag"]))
 
 
 async def remove_tag(request: Request) -> Response:
     """Remove a tag"""
-    return await _tag(request, images.remove_tag)
+    return await _tag(request, partial(images.remove_tag, tag=request.path_params["tag"]))
 
 
-async def _tag(request: Request, change: Callable[[Image, str], images.Change]) -> Response:
+async def _tag(request: Request, check: Check) -> Response:
     image = await own_image(request)
-    tag = request.path_params["tag"]
-    await services(request).commands.update(
-        "image", image.id, {}, context(request), verb="tag", check=lambda now: change(now, tag)
-    )
+    await services(request).commands.update("image", image.id, {}, context(request), verb="tag", check=check)
     return Response(status_code=204)
 
 
