@@ -155,7 +155,9 @@ class Conductor:
             self._react(one)
         for one in batch:
             if one.commit.kind == "server" and due.was_reset(one):
-                self._spawn(partial(due.look_after_reset, self.commands, decode_server(one.commit.state)))
+                reset = decode_server(one.commit.state)
+                self._spawn(partial(due.look_after_reset, self.commands, reset))
+                self._spawn(partial(due.give_back_after_reset, self.steps, reset, one))
 
     def _apply_resource(self, recorded: Recorded) -> None:
         state = resources.decode(recorded.commit.kind, recorded.commit.state)

@@ -12,9 +12,11 @@ import structlog
 
 from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
+from commands.steps import Steps, give_back_taken
 from domain import decide
 from domain.errors import Rejected
-from domain.server import Due, Server
+from domain.server import Due, Operation, Server, decode_event
+from domain.workflows import taken_by
 from eventlog.envelope import Recorded
 
 AGAIN_SECONDS = 60.0
@@ -53,6 +55,21 @@ async def carry_out(commands: Commands, server: Server, due: Due) -> bool:
 
 def was_reset(recorded: Recorded) -> bool:
     return any(event.type == RESET for event in recorded.commit.events)
+
+
+async def give_back_after_reset(steps: Steps, server: Server, recorded: Recorded) -> None:
+    """What the operation that a reset ended had taken, such as the image that it was to make."""
+    for event in recorded.commit.events:
+        command, phase = event.type.split(".")[1:]
+        if phase != "cancelled":
+            continue
+        body = decode_event(event.type, event.data).body
+        taken = taken_by(command, body.details["params"], body.details["done"])
+        if taken is None:
+            continue
+        now = datetime.now(UTC)
+        operation = Operation(body.request_id, command, now, now, SERVICE.user_id, server.project_id)
+        await give_back_taken(steps, server, operation, taken)
 
 
 async def look_after_reset(commands: Commands, server: Server) -> None:

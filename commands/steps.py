@@ -29,7 +29,8 @@ from domain.errors import Conflict, NotFound, Rejected
 from domain.orders import Fault
 from domain.resources import Image, Network, Port, Volume
 from domain.scheduling import NO_VALID_HOST, place
-from domain.server import Interface, NetworkRequest, Server, VolumeAttachment
+from domain.server import Interface, NetworkRequest, Operation, Server, VolumeAttachment
+from domain.workflows import UNDO
 
 
 @dataclass(frozen=True)
@@ -381,6 +382,24 @@ def _detached(server: Server) -> Callable[[Any], dict[str, Any]]:
     return detach
 
 
+async def _give_back(steps: Steps, server: Server) -> dict[str, Any]:
+    """What the operation that this one ended had taken."""
+    operation = server.operation
+    assert operation is not None
+    return await give_back_taken(steps, server, operation, operation.params["superseded"])
+
+
+async def give_back_taken(steps: Steps, server: Server, operation: Operation, taken: dict[str, Any]) -> dict[str, Any]:
+    """On behalf of `operation`. `taken`: see `domain.workflows.taken_by`. Returns the server's patch."""
+    ended = msgspec.structs.replace(operation, command=taken["command"], params=taken["params"])
+    patch: dict[str, Any] = {}
+    for name in taken["undos"]:
+        control = UNDO[name].control
+        assert control is not None
+        patch |= await _STEPS[control](steps, msgspec.structs.replace(server, operation=ended))
+    return patch
+
+
 async def _release_volume(steps: Steps, server: Server) -> dict[str, Any]:
     operation = server.operation
     assert operation is not None
@@ -437,6 +456,7 @@ _STEPS: dict[str, Callable[[Steps, Server], Awaitable[Any]]] = {
     "find_shelved_image": _find_shelved_image,
     "rotate_backups": _rotate_backups,
     "record_volume": _record_volume,
+    "give_back": _give_back,
     "release_volume": _release_volume,
     "forget_volume": _forget_volume,
     "detach_volumes": _detach_volumes,

@@ -10,7 +10,7 @@ from the log, so every step must bear being done twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,6 +69,9 @@ class Workflow:
 
 # What follows by itself where a deployment sets a time for it (`Context.due_after`).
 FOLLOWERS = {"soft-delete": "force-delete", "shelve": "shelve-offload", "resize": "confirm-resize"}
+
+# Undos that give back what a request took in the control plane at its acceptance, before any agent did a thing.
+TAKINGS = frozenset({"discard_image", "release_volume", "release_interface"})
 
 UNDO: dict[str, Undo] = {
     undo.name: undo
@@ -207,10 +210,6 @@ def _unshelved(server: Server, operation: Operation, at: datetime, details: dict
     }
 
 
-def _volume_attached(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {}
-
-
 def _has_guest(server: Server) -> bool:
     return server.host is not None and server.guest_exists
 
@@ -240,6 +239,21 @@ def _has_shelve_image(server: Server) -> bool:
     return server.shelved_image_id is not None
 
 
+def _superseded_took(server: Server) -> bool:
+    return server.operation is not None and "superseded" in server.operation.params
+
+
+def taken_by(command: str, params: dict[str, Any], done: Sequence[str]) -> dict[str, Any] | None:
+    """What an operation that is ended in its middle took in the control plane: what giving it back needs to know."""
+    if "superseded" in params and "give_back" not in done:
+        earlier: dict[str, Any] = params["superseded"]
+        return earlier
+    undos = {step.undo for step in WORKFLOWS[command].steps} & TAKINGS
+    if not undos or any(name in done for name in ("publish_image", "record_volume")):
+        return None  # nothing, or it is whole and stays
+    return {"command": command, "undos": sorted(str(name) for name in undos), "params": params}
+
+
 def _has_volumes(server: Server) -> bool:
     return bool(server.volumes)
 
@@ -257,6 +271,7 @@ def _single(
 
 _BUILD = "compute__do_build_and_run_instance"
 _TERMINATE = "compute_terminate_instance"
+_SOFT_DELETE = "compute_soft_delete_instance"
 
 _SPAWN_STEPS = (
     Step("create_disk", order="create_disk", task_state="block_device_mapping", event=_BUILD, undo="destroy"),
@@ -265,11 +280,14 @@ _SPAWN_STEPS = (
     Step("spawn", order="spawn", task_state="spawning", event=_BUILD, undo="destroy"),
 )
 
+_GIVE_BACK = Step("give_back", control="give_back", when=_superseded_took)
+
 _DELETE_STEPS = (
     Step("destroy", order="destroy", event=_TERMINATE, when=_has_guest),
     Step("delete_ports", control="delete_ports", when=_may_have_ports),
     Step("detach_volumes", control="detach_volumes", when=_has_volumes),
     Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
+    _GIVE_BACK,
 )
 
 _RESIZE_STEPS = (
@@ -303,7 +321,7 @@ WORKFLOWS: dict[str, Workflow] = {
         ),
         Workflow("delete", _DELETE_STEPS, _deleted),
         Workflow("force-delete", _DELETE_STEPS, _deleted),
-        _single("soft-delete", "power_off", "compute_soft_delete_instance", _soft_deleted),
+        Workflow("soft-delete", (Step("power_off", order="power_off", event=_SOFT_DELETE), _GIVE_BACK), _soft_deleted),
         _single("restore", "power_on", "compute_restore_instance", _restored),
         _single("start", "power_on", "compute_start_instance", _powered("active", "running")),
         _single("stop", "power_off", "compute_stop_instance", _powered("stopped", "shutdown")),
@@ -449,7 +467,7 @@ WORKFLOWS: dict[str, Workflow] = {
                 ),
                 Step("record_volume", control="record_volume", event="compute_attach_volume"),
             ),
-            _volume_attached,
+            _unchanged,
         ),
         Workflow(
             "detach-volume",

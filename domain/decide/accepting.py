@@ -12,7 +12,7 @@ from domain.decide.running import cancel_open, go_on
 from domain.errors import Conflict, Gone, NotFound, NotImplementedHere
 from domain.machine import MACHINE
 from domain.server import Operation, Server, ServerEvent, leave_guest
-from domain.workflows import WORKFLOWS
+from domain.workflows import WORKFLOWS, taken_by
 
 # Commands that end whatever is in progress instead of being refused by it.
 SUPERSEDING = frozenset({"delete", "force-delete", "soft-delete", "reset-state", "reboot-hard", "evacuate"})
@@ -80,6 +80,10 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
 
 def _begin(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     decision = Decision(server, context.now)
+    ended = server.operation
+    taken = None if ended is None else taken_by(ended.command, ended.params, ended.done)
+    if taken is not None:
+        params = params | {"superseded": taken}
     cancel_open(decision, f"superseded by {command}", context.request_id)
     if context.due_after.get(command, 0) > 0:
         params = params | {"due_seconds": context.due_after[command]}

@@ -311,7 +311,7 @@ def cancel_open(decision: Decision, why: str, by_request: str) -> None:
         step=operation.step,
         message=f"{why} (request {by_request})",
         fault=Fault("cancelled", f"{operation.command} was {why}"),
-        details={"params": public(operation.params)},
+        details={"params": public(operation.params), "done": [*operation.done]},
     )
 
 

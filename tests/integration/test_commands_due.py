@@ -63,7 +63,8 @@ async def test_a_shelved_server_stays_on_its_host_until_told(own_nats: EmbeddedN
 async def test_a_resize_is_confirmed_by_itself_unless_reverted(own_nats: EmbeddedNats, tmp_path: Path) -> None:
     async with System.open(own_nats, tmp_path, resize_confirm_seconds=2.0) as system:
         kept, back = await resized(system), await resized(system)
-        assert kept.due and kept.due.command == "confirm-resize"
+        assert kept.due is not None
+        assert kept.due.command == "confirm-resize"
         back = await system.do("revert-resize", back.id)
         assert (back.vm_state, back.due) == ("active", None)
         kept = await system.when(kept.id, lambda now: now.vm_state == "active")
@@ -121,3 +122,21 @@ async def test_a_reset_cancels_what_is_open_and_says_when_nobody_answers(
         actions: dict[str, Any] = {one.action: one for one in await system.read.actions(server.id)}
         assert (actions["pause"].outcome, actions["resetState"].outcome) == ("cancelled", "succeeded")
         assert "ended by reset-state" in str(actions["pause"].text)
+
+
+@pytest.mark.parametrize("ending", ["delete", "soft-delete", "reset-state"])
+async def test_what_an_operation_took_is_given_back_when_it_is_ended(
+    own_nats: EmbeddedNats, tmp_path: Path, ending: str
+) -> None:
+    async with System.open(own_nats, tmp_path, host_down_after=60.0) as system:
+        server = await system.create()
+        await system.stop_agents()
+        await system.commands.create("image", {"name": "made", "status": "queued"}, context(ADMIN), id="made")
+        await system.commands.server("create-image", server.id, {"image_id": "made", "name": "made"}, context())
+        params = {"state": "error"} if ending == "reset-state" else {}
+        await system.commands.server(ending, server.id, params, context(ADMIN))
+        await system.start_agents()
+        await system.settled(server.id)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (image := await system.commands.load("image", "made")) is not None and not image.deleted:
+                await asyncio.sleep(0.02)
