@@ -168,7 +168,7 @@ async def _start_parts(
         duty = Duty(log, commands, read, settings, watch, me=process_name.name(), is_gone=process_name.has_ended)
         stack.push_async_callback(duty.stop)
         failures.append(duty.failed)
-        failures.append(asyncio.create_task(_checkpoints(log, options.data), name="checkpoints"))
+        failures.append(asyncio.create_task(_checkpoints(commands, options.data), name="checkpoints"))
         stack.push_async_callback(_cancel, failures[-1])
     if "api" in parts:
         failures.append(await _start_api(options, stack, commands, read, log, api_settings))
@@ -283,23 +283,20 @@ async def _wait_for_hosts(read: Any, watch: Any, count: int, stop: asyncio.Event
         await asyncio.sleep(HOSTS_PAUSE_SECONDS)
 
 
-async def _checkpoints(log: Any, data: Path) -> None:
+async def _checkpoints(commands: Any, data: Path) -> None:
     """Sign what was appended since the last checkpoint, every few minutes."""
-    from datetime import UTC, datetime
-
     import structlog
 
-    from commands.context import SERVICE
-    from eventlog.checkpoint import load_or_create_key, make_checkpoint
-    from eventlog.envelope import Meta
+    from domain.errors import Rejected
+    from eventlog.checkpoint import load_or_create_key
     from eventlog.errors import LogError
 
     key = load_or_create_key(data / "keys")
     while True:
         await asyncio.sleep(CHECKPOINT_SECONDS)
         try:
-            await make_checkpoint(log, key, Meta(actor=SERVICE, request_id="", occurred_at=datetime.now(UTC)))
-        except LogError as error:
+            await commands.checkpoint(key)
+        except (LogError, Rejected) as error:
             structlog.get_logger("control").warning("no checkpoint was made", error=str(error))
 
 

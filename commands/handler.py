@@ -1,16 +1,16 @@
 """The one entry point for every change: authorize, idempotency, precondition, decide, append, answer.
 
-Only this module appends to the log. A command that loses a race is decided again on the state that won, so its caller
-gets the refusal that a late caller would have got. An answer waits (bounded) until the read model shows it.
+Only `Commands` appends to the log (by `commands.appending`). A command that loses a race is decided again on the state
+that won, so its caller gets the refusal that a late caller would have got. An answer waits (bounded) until the read
+model shows it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import msgspec
@@ -18,54 +18,37 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 from commands import policy_names
+from commands.appending import Fence, made_by, step_aside
 from commands.context import SERVICE, Answer, CommandContext
-from commands.hosts import HostWatch
-from commands.idempotency import Idempotency
-from commands.rejections import about, record
-from commands.settings import CommandSettings
-from domain import decide, resources
+from commands.rejections import record
+from commands.small_aggregates import Check, SmallAggregates
+from domain import decide
 from domain.decide import Context, NewServer
-from domain.errors import Conflict, Forbidden, Invalid, KeyReused, NotFound, PreconditionFailed, Rejected, Unavailable
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Rejected, Unavailable
 from domain.machine import BEFORE_CREATE, MACHINE
 from domain.policy import allowed
-from domain.resources import Resource, ResourceChange
 from domain.server import Server, ServerEvent, decode_server, encode_body, encode_server, evolve
-from eventlog.envelope import Event, Meta, Recorded
+from eventlog import checkpoint
+from eventlog.envelope import Event, Recorded
 from eventlog.log import Conflict as LogConflict
-from eventlog.log import EventLog, LogUnavailable
 
-Check = Callable[[Any], dict[str, Any] | None]
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+__all__ = ["Check", "Commands", "IllegalEvent"]
+
 Decide = Callable[[Server], list[ServerEvent]]
-Fence = Callable[[], Awaitable[None]]
 SECRETS = ("password", "admin_password")
 BUSY = "busy"  # refused by work that no task_state shows, such as letting go of a volume: worth waiting for a little
 BUSY_POLL_SECONDS = 0.1
-CROWD = 4  # lost races from which on a command has many competitors
-CROWD_PAUSE_SECONDS = 0.02
 
 
 class IllegalEvent(RuntimeError):
     """A decision that the machine does not allow: a defect of ours, never a caller's mistake. Nothing was appended."""
 
 
-class Commands:
+class Commands(SmallAggregates):
     """Every change of chronova goes through one object of this class per process."""
-
-    def __init__(
-        self,
-        log: EventLog,
-        *,
-        visible: Callable[[int], Awaitable[None]],
-        settings: CommandSettings,
-        hosts: HostWatch,
-        fence: Fence | None = None,
-    ) -> None:
-        self.log = log
-        self.settings = settings
-        self.hosts = hosts
-        self._visible = visible
-        self._fence = fence
-        self.idempotency = Idempotency(log, settings.key_wait)
 
     def fenced(self, fence: Fence) -> Commands:
         """The same entry point for somebody who may lose the right to use it: `fence` is asked before every append."""
@@ -83,7 +66,7 @@ class Commands:
 
         async def found() -> dict[str, Any] | None:
             for one in reversed(await self.log.read("server", server_id)):
-                if _made_by(one.commit.meta, context):
+                if made_by(one.commit.meta, context):
                     return {"request_id": one.commit.meta.request_id, "position": one.position, "id": server_id}
             return None
 
@@ -96,7 +79,7 @@ class Commands:
         if command not in MACHINE.commands or MACHINE.rule(command).internal:
             raise Invalid(f"There is no such action: {command}", hint="GET /v1/commands lists all.", reason="command")
         sealed = self._seal(params)
-        loaded = await self._last("server", server_id)
+        loaded = await self.last("server", server_id)
         patience = asyncio.get_running_loop().time() + self.settings.busy_wait
         attempts = 0
         while attempts < self.settings.conflict_retries:
@@ -114,7 +97,7 @@ class Commands:
             except Rejected as rejected:
                 if rejected.reason == BUSY and not context.dry_run and asyncio.get_running_loop().time() < patience:
                     await asyncio.sleep(BUSY_POLL_SECONDS)
-                    loaded = await self._last("server", server_id)
+                    loaded = await self.last("server", server_id)
                     continue
                 rejected.recorded = context.dry_run  # what is only tried is not refused
                 if not context.dry_run:
@@ -131,7 +114,7 @@ class Commands:
                 recorded, after = await self._append_server(loaded, server, events, context, now)
             except LogConflict as conflict:
                 loaded = conflict.current
-                await _step_aside(attempts)
+                await step_aside(attempts)
                 continue
             await self._visible(recorded.position)
             return Answer(context.request_id, server_id, after.version, recorded.position, after)
@@ -151,7 +134,7 @@ class Commands:
             return {"answers": [_told(answer) for answer in answers]}
 
         async def found() -> dict[str, Any] | None:
-            there = [one for it in named if (one := await self._last("server", it.id)) is not None]
+            there = [one for it in named if (one := await self.last("server", it.id)) is not None]
             known = [(one.commit.meta.request_id, one.commit.id, one.commit.version, one.position) for one in there]
             keys = ("request_id", "id", "version", "position")
             return {"answers": [dict(zip(keys, one, strict=True)) for one in known]} if len(known) == len(new) else None
@@ -208,7 +191,7 @@ class Commands:
 
     async def load_server(self, server_id: str) -> Server | None:
         """The server as the log has it now."""
-        loaded = await self._last("server", server_id)
+        loaded = await self.last("server", server_id)
         return None if loaded is None else decode_server(loaded.commit.state)
 
     async def internal(
@@ -220,7 +203,7 @@ class Commands:
         the server does not exist; no events leave it as it is. `known` is a commit that the caller has at hand and
         takes for the newest: it saves the look, and when it is not the newest the append refuses it.
         """
-        loaded = known or await self._last("server", server_id)
+        loaded = known or await self.last("server", server_id)
         for _ in range(self.settings.conflict_retries):
             if loaded is None:
                 return None
@@ -261,138 +244,23 @@ class Commands:
         result: dict[str, Any] = answer.get("result") or {}
         return result
 
-    # --- small aggregates ----------------------------------------------------------------------------------------
+    async def checkpoint(self, key: Ed25519PrivateKey) -> Recorded | None:
+        """Sign everything since the last checkpoint; None if there is nothing new. Raises `LogError`, `Rejected`.
 
-    async def create(
-        self,
-        kind: str,
-        fields: dict[str, Any],
-        context: CommandContext,
-        *,
-        id: str | None = None,
-        verb: str = "create",
-        visible: bool = True,
-    ) -> Resource:
-        """A new resource. An id that a living one has is a conflict; a deleted one's id starts afresh.
-
-        Without an id it gets a new one; with an Idempotency-Key the one that derives from it, so that a repeat finds
-        what the first call made.
+        Of several that are made at the same time, one is kept, and returned to all.
         """
-        with about(kind, id or "", verb):
-            return await self._new(kind, fields, context, id, verb, visible)
-
-    async def _new(
-        self, kind: str, fields: dict[str, Any], context: CommandContext, id: str | None, verb: str, visible: bool
-    ) -> Resource:
-        derived = id is None and context.idempotency_key is not None
-        if id is None:
-            id = str(uuid5(NAMESPACE_OID, f"{self.idempotency.seed(context)}:{kind}") if derived else uuid4())
-        loaded = await self._last(kind, id)
-        if loaded is None or resources.decode(kind, loaded.commit.state).deleted:
-            version = loaded.commit.version if loaded else 0
-            try:
-                return await self._append_resource(kind, id, loaded, None, fields, verb, context, version, visible)
-            except LogConflict as conflict:
-                loaded = conflict.current
-        if loaded is not None and context.idempotency_key is not None and _made_by(loaded.commit.meta, context):
-            first = msgspec.json.decode(loaded.commit.events[0].data, type=ResourceChange)
-            if first.patch == msgspec.json.decode(msgspec.json.encode(fields)):
-                return resources.decode(kind, loaded.commit.state)
-            if derived:
-                raise KeyReused(
-                    "This Idempotency-Key was used for another request", hint="Use a new key for a new request."
-                )
-        raise Conflict(f"{kind} {id} already exists")
-
-    async def update(
-        self,
-        kind: str,
-        id: str,
-        changes: dict[str, Any],
-        context: CommandContext,
-        *,
-        verb: str = "update",
-        check: Check | None = None,
-        visible: bool = True,
-    ) -> Resource:
-        """Change fields. `check` sees the newest state (again after a race), may refuse, and may add changes."""
-        with about(kind, id, verb):
-            return await self._change(kind, id, changes, context, verb, check, visible)
-
-    async def _change(
-        self,
-        kind: str,
-        id: str,
-        changes: dict[str, Any],
-        context: CommandContext,
-        verb: str,
-        check: Check | None,
-        visible: bool,
-    ) -> Resource:
-        loaded = await self._last(kind, id)
-        for _ in range(self.settings.conflict_retries):
-            state = None if loaded is None else resources.decode(kind, loaded.commit.state)
-            if state is None or state.deleted:
-                raise NotFound(f"{kind} {id} could not be found.")
-            more = check(state) if check is not None else None
-            patch = changes | (more or {})
-            if not patch:
-                return state
-            try:
-                return await self._append_resource(kind, id, loaded, state, patch, verb, context, 0, visible)
-            except LogConflict as conflict:
-                loaded = conflict.current
-        raise Conflict(f"{kind} {id} is changing too fast", hint="Send the request again.")
-
-    async def delete(self, kind: str, id: str, context: CommandContext, *, check: Check | None = None) -> Resource:
-        return await self.update(kind, id, {"deleted": True}, context, verb="delete", check=check)
-
-    async def load(self, kind: str, id: str) -> Resource | None:
-        """A resource as the log has it now; None when it does not exist or was deleted."""
-        loaded = await self._last(kind, id)
-        state = None if loaded is None else resources.decode(kind, loaded.commit.state)
-        return None if state is None or state.deleted else state
-
-    async def _append_resource(
-        self,
-        kind: str,
-        id: str,
-        loaded: Recorded | None,
-        state: Resource | None,
-        patch: dict[str, Any],
-        verb: str,
-        context: CommandContext,
-        version: int,
-        visible: bool,
-    ) -> Resource:
-        now = datetime.now(UTC)
-        change = ResourceChange(patch=patch)
+        draft = await checkpoint.draft(self.log, key)
+        if draft is None:
+            return None
+        context = CommandContext(SERVICE, f"req-{uuid4()}")
         try:
-            after = resources.evolve(kind, state, id, change, now, version=version)
-        except resources.InvalidResource as error:
-            raise Invalid(str(error)) from error
-        event = Event(type=f"{kind}.{verb}.succeeded", data=msgspec.Raw(msgspec.json.encode(change)))
-        if self._fence is not None:
-            await self._fence()
-        try:
-            recorded = await self.log.append(
-                kind, id, expected=loaded, events=[event], state=resources.encode(after), meta=self._meta(context, now)
+            return await self.append(
+                checkpoint.KIND, checkpoint.ID, draft.after, [draft.event], draft.state, context, datetime.now(UTC)
             )
-        except LogUnavailable as error:
-            raise _unavailable(error) from error
-        if visible:
-            await self._visible(recorded.position)
-        return after
+        except LogConflict as conflict:
+            return conflict.current
 
     # --- inside ----------------------------------------------------------------------------------------------------
-
-    async def _last(self, kind: str, id: str) -> Recorded | None:
-        try:
-            return await self.log.last(kind, id)
-        except ValueError:
-            return None  # no subject token: nothing can have this id
-        except LogUnavailable as error:
-            raise _unavailable(error) from error
 
     def _visible_server(self, loaded: Recorded | None, server_id: str, context: CommandContext) -> Server:
         server = None if loaded is None else decode_server(loaded.commit.state)
@@ -444,52 +312,15 @@ class Commands:
             before, pair = pair, (after.vm_state, after.task_state)
             if not MACHINE.legal(event.type, before, pair):
                 raise IllegalEvent(f"{event.type} from {before} to {pair}")
-        if self._fence is not None:
-            await self._fence()
-        try:
-            recorded = await self.log.append(
-                "server",
-                server.id,
-                expected=loaded,
-                events=[Event(type=event.type, data=msgspec.Raw(encode_body(event))) for event in events],
-                state=encode_server(after),
-                meta=self._meta(context, now),
-            )
-        except LogUnavailable as error:
-            raise _unavailable(error) from error
+        stored = [Event(type=event.type, data=msgspec.Raw(encode_body(event))) for event in events]
+        recorded = await self.append("server", server.id, loaded, stored, encode_server(after), context, now)
         return recorded, after
-
-    def _meta(self, context: CommandContext, now: datetime) -> Meta:
-        return Meta(
-            actor=context.actor,
-            request_id=context.request_id,
-            occurred_at=now,
-            correlation_id=context.request_id,
-            causation_id=context.causation_id,
-            idempotency_key=context.idempotency_key,
-        )
 
 
 def _fold(server: Server, events: list[ServerEvent], now: datetime) -> Server:
     for event in events:
         server = evolve(server, event, now)
     return server
-
-
-def _made_by(meta: Meta, context: CommandContext) -> bool:
-    """Whether a commit was made under the context's key: by the same user in the same project."""
-    made, actor = meta.actor, context.actor
-    return (meta.idempotency_key, made.user_id, made.project_id) == (
-        context.idempotency_key,
-        actor.user_id,
-        actor.project_id,
-    )
-
-
-async def _step_aside(attempts: int) -> None:
-    """After some lost races, a tiny pause of random length, so that many writers of one server do not run in step."""
-    if attempts >= CROWD:
-        await asyncio.sleep(random.uniform(0, CROWD_PAUSE_SECONDS))
 
 
 def _told(answer: Answer) -> dict[str, Any]:
@@ -499,10 +330,3 @@ def _told(answer: Answer) -> dict[str, Any]:
         "version": answer.version,
         "position": answer.position,
     }
-
-
-def _unavailable(error: LogUnavailable) -> Unavailable:
-    hint = (
-        "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
-    )
-    return Unavailable("The event log does not answer", hint=hint)

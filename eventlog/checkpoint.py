@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -26,8 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from eventlog import merkle
-from eventlog.envelope import Commit, Event, Meta, Recorded
-from eventlog.errors import Conflict, LogError
+from eventlog.envelope import Commit, Event, Recorded
+from eventlog.errors import LogError
 from eventlog.log import EventLog
 
 KIND = "checkpoint"
@@ -101,11 +102,16 @@ def load_public_key(directory: Path) -> Ed25519PublicKey | None:
     return key
 
 
-async def make_checkpoint(log: EventLog, key: Ed25519PrivateKey, meta: Meta) -> Recorded | None:
-    """Append a checkpoint over everything since the last one; None if there is nothing but that one.
+class Draft(NamedTuple):
+    """A checkpoint that is ready to be appended after the one before it."""
 
-    If another process makes one at the same time, its checkpoint is returned. Raises LogUnavailable.
-    """
+    after: Recorded | None
+    event: Event
+    state: bytes
+
+
+async def draft(log: EventLog, key: Ed25519PrivateKey) -> Draft | None:
+    """A checkpoint over everything since the last one; None if there is nothing but that one. Raises LogError."""
     before = await log.last_from_leader(KIND, ID)
     covered = read_checkpoint(before.commit).last if before else 0
     head = await log.last_position()
@@ -114,15 +120,10 @@ async def make_checkpoint(log: EventLog, key: Ed25519PrivateKey, meta: Meta) -> 
     leaves = [merkle.leaf(one.raw) async for batch in log.scan(covered, upto=head) for one in batch]
     if len(leaves) != head - covered:
         raise LogError(f"positions {covered + 1} to {head} hold {len(leaves)} commits: run `chronova audit verify`")
-    checkpoint = Checkpoint(
+    made = Checkpoint(
         first=covered + 1, last=head, root=merkle.root(leaves).hex(), previous=before.hash if before else ""
     ).signed_by(key)
-    event = Event(TYPE, 1, msgspec.Raw(msgspec.json.encode(checkpoint)))
-    state = msgspec.json.encode({"last": head})
-    try:
-        return await log.append(KIND, ID, expected=before, events=[event], state=state, meta=meta)
-    except Conflict as conflict:
-        return conflict.current
+    return Draft(before, Event(TYPE, 1, msgspec.Raw(msgspec.json.encode(made))), msgspec.json.encode({"last": head}))
 
 
 def _write_new_key(file: Path) -> None:

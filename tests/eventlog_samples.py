@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from eventlog import checkpoint
 from eventlog.envelope import Actor, Event, Meta, Recorded
+from eventlog.errors import Conflict
 from eventlog.log import EventLog
 
 META = Meta(
@@ -39,3 +42,21 @@ async def append_many(log: EventLog, id: str, count: int, kind: str = "server") 
 
 def new_id() -> str:
     return str(uuid4())
+
+
+async def make_checkpoint(log: EventLog, key: Ed25519PrivateKey) -> Recorded | None:
+    """What the command side does with a draft."""
+    draft = await checkpoint.draft(log, key)
+    if draft is None:
+        return None
+    try:
+        return await log.append(
+            checkpoint.KIND,
+            checkpoint.ID,
+            expected=draft.after,
+            events=[draft.event],
+            state=draft.state,
+            meta=META,
+        )
+    except Conflict as conflict:
+        return conflict.current

@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from cryptography.fernet import Fernet
 
+from commands.context import SERVICE
 from commands.handler import Commands
 from commands.idempotency import Idempotency, nothing_found
 from commands.streams import IDEMPOTENCY, ORDERS, REJECTIONS
 from domain.errors import Conflict, Forbidden, Invalid, KeyReused, NotFound, PreconditionFailed, Unavailable
+from eventlog.checkpoint import load_or_create_key, read_checkpoint
 from eventlog.nats_server import EmbeddedNats
 from tests.system import ADMIN, READER, STRANGER, System, context, new_server
 
@@ -254,3 +256,15 @@ async def test_the_refused_creation_of_a_server_is_recorded(system: System) -> N
     rejection = msgspec.json.decode(kept.data or b"")
     assert (rejection["command"], rejection["code"], rejection["request_id"]) == ("create", 403, asked.request_id)
     assert rejection["params"]["admin_password"] == rejection["params"]["user_data"] == "(redacted)"
+
+
+async def test_a_checkpoint_is_a_command_too(system: System, tmp_path: Path) -> None:
+    await system.create()
+    key = load_or_create_key(tmp_path / "keys")
+    first, second = await asyncio.gather(system.commands.checkpoint(key), system.commands.checkpoint(key))
+    assert first is not None
+    assert second is not None
+    assert first.position == second.position
+    assert read_checkpoint(first.commit).is_signed_by(key.public_key())
+    assert first.commit.meta.actor == SERVICE
+    assert await system.commands.checkpoint(key) is None

@@ -10,10 +10,10 @@ import pytest
 
 from eventlog import archive
 from eventlog.archive import RestoreRefused
-from eventlog.checkpoint import load_or_create_key, load_public_key, make_checkpoint, read_checkpoint
+from eventlog.checkpoint import load_or_create_key, load_public_key, read_checkpoint
 from eventlog.errors import LogError, LogUnavailable
 from eventlog.log import EventLog
-from tests.eventlog_samples import META, append_many, new_id
+from tests.eventlog_samples import append_many, make_checkpoint, new_id
 from tests.nats_fixtures import LogPlace
 
 
@@ -22,9 +22,9 @@ async def file(event_log: EventLog, tmp_path: Path) -> Path:
     """An archive of three aggregates, 30 commits, and two checkpoints at 21 and 32."""
     key = load_or_create_key(tmp_path / "keys")
     await asyncio.gather(*(append_many(event_log, new_id(), 10) for _ in range(2)))
-    await make_checkpoint(event_log, key, META)
+    await make_checkpoint(event_log, key)
     await append_many(event_log, new_id(), 10)
-    await make_checkpoint(event_log, key, META)
+    await make_checkpoint(event_log, key)
     path = tmp_path / "log.jsonl"
     with path.open("wb") as out:
         await archive.export(event_log, out)
@@ -140,12 +140,12 @@ async def test_checkpoints_cover_everything_once_and_none_is_made_for_nothing(
     event_log: EventLog, tmp_path: Path
 ) -> None:
     key = load_or_create_key(tmp_path)
-    assert await make_checkpoint(event_log, key, META) is None
+    assert await make_checkpoint(event_log, key) is None
     await append_many(event_log, new_id(), 3)
-    first = await make_checkpoint(event_log, key, META)
-    assert await make_checkpoint(event_log, key, META) is None
+    first = await make_checkpoint(event_log, key)
+    assert await make_checkpoint(event_log, key) is None
     await append_many(event_log, new_id(), 2)
-    second = await make_checkpoint(event_log, key, META)
+    second = await make_checkpoint(event_log, key)
     assert first is not None
     assert second is not None
     made = [read_checkpoint(first.commit), read_checkpoint(second.commit)]
@@ -157,7 +157,7 @@ async def test_checkpoints_cover_everything_once_and_none_is_made_for_nothing(
 async def test_checkpoints_made_at_once_are_one_checkpoint(event_log: EventLog, tmp_path: Path) -> None:
     key = load_or_create_key(tmp_path)
     await append_many(event_log, new_id(), 3)
-    made = await asyncio.gather(*(make_checkpoint(event_log, key, META) for _ in range(4)))
+    made = await asyncio.gather(*(make_checkpoint(event_log, key) for _ in range(4)))
     assert {one.position for one in made if one} == {4}
 
 

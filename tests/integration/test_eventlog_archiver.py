@@ -16,10 +16,10 @@ import pytest
 from eventlog import archive
 from eventlog.archive import ArchiveDamaged
 from eventlog.archiver import Archiver
-from eventlog.checkpoint import load_or_create_key, load_public_key, make_checkpoint
+from eventlog.checkpoint import load_or_create_key, load_public_key
 from eventlog.errors import LogUnavailable
 from eventlog.log import EventLog
-from tests.eventlog_samples import META, append_many, new_id
+from tests.eventlog_samples import append_many, make_checkpoint, new_id
 from tests.nats_fixtures import LogPlace
 
 WAIT_SECONDS = 60.0
@@ -60,9 +60,9 @@ async def directory(event_log: EventLog, tmp_path: Path) -> Path:
     """An archive of 36 commits with checkpoints among them: three closed segments and an open one."""
     key = load_or_create_key(tmp_path / "keys")
     await append_many(event_log, new_id(), 17)
-    await make_checkpoint(event_log, key, META)
+    await make_checkpoint(event_log, key)
     await append_many(event_log, new_id(), 17)
-    await make_checkpoint(event_log, key, META)
+    await make_checkpoint(event_log, key)
     await caught_up(event_log, tmp_path / "archive")
     return tmp_path / "archive"
 

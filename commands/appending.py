@@ -1,0 +1,101 @@
+"""What every command does at its end: one conditional append to the log, and the wait until the read model shows it.
+
+Nothing else in chronova appends to the log. Somebody who may lose the right to (a conductor) uses a fenced copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from commands.context import CommandContext
+from commands.hosts import HostWatch
+from commands.idempotency import Idempotency
+from commands.settings import CommandSettings
+from domain.errors import Unavailable
+from eventlog.envelope import Event, Meta, Recorded
+from eventlog.log import EventLog, LogUnavailable
+
+Fence = Callable[[], Awaitable[None]]
+CROWD = 4  # lost races from which on a command has many competitors
+CROWD_PAUSE_SECONDS = 0.02
+
+
+class Appending:
+    """The log as commands use it."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        visible: Callable[[int], Awaitable[None]],
+        settings: CommandSettings,
+        hosts: HostWatch,
+        fence: Fence | None = None,
+    ) -> None:
+        self.log = log
+        self.settings = settings
+        self.hosts = hosts
+        self.idempotency = Idempotency(log, settings.key_wait)
+        self._visible = visible
+        self._fence = fence
+
+    async def last(self, kind: str, id: str) -> Recorded | None:
+        """The newest commit of an aggregate. Raises `Unavailable`."""
+        try:
+            return await self.log.last(kind, id)
+        except ValueError:
+            return None  # no subject token: nothing can have this id
+        except LogUnavailable as error:
+            raise unavailable(error) from error
+
+    async def append(
+        self,
+        kind: str,
+        id: str,
+        after: Recorded | None,
+        events: list[Event],
+        state: bytes,
+        context: CommandContext,
+        now: datetime,
+    ) -> Recorded:
+        """Append to an aggregate whose newest commit is `after`. Raises `eventlog.Conflict` and `Unavailable`."""
+        if self._fence is not None:
+            await self._fence()
+        meta = Meta(
+            actor=context.actor,
+            request_id=context.request_id,
+            occurred_at=now,
+            correlation_id=context.request_id,
+            causation_id=context.causation_id,
+            idempotency_key=context.idempotency_key,
+        )
+        try:
+            return await self.log.append(kind, id, expected=after, events=events, state=state, meta=meta)
+        except LogUnavailable as error:
+            raise unavailable(error) from error
+
+
+def made_by(meta: Meta, context: CommandContext) -> bool:
+    """Whether a commit was made under the context's key: by the same user in the same project."""
+    made, actor = meta.actor, context.actor
+    return (meta.idempotency_key, made.user_id, made.project_id) == (
+        context.idempotency_key,
+        actor.user_id,
+        actor.project_id,
+    )
+
+
+async def step_aside(attempts: int) -> None:
+    """After some lost races, a tiny pause of random length, so that many writers of one aggregate are out of step."""
+    if attempts >= CROWD:
+        await asyncio.sleep(random.uniform(0, CROWD_PAUSE_SECONDS))
+
+
+def unavailable(error: LogUnavailable) -> Unavailable:
+    hint = (
+        "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
+    )
+    return Unavailable("The event log does not answer", hint=hint)
