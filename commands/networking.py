@@ -61,7 +61,8 @@ async def allocate_port(
     taken: list[dict[str, str]] = []
     try:
         for subnet, address in wanted:
-            got = await _take(commands, read, subnet, address, port_id, context)
+            besides = {one["address"] for one in taken}
+            got = await _take(commands, read, subnet, address, port_id, context, besides)
             taken.append({"address": got, "subnet_id": subnet.id})
         port = await commands.create(
             "port",
@@ -107,7 +108,8 @@ async def change_addresses(
     taken: list[tuple[str, str]] = []
     try:
         for subnet, address in new:
-            taken.append((subnet.id, await _take(commands, read, subnet, address, port.id, context)))
+            besides = {one for _, one in (*held, *taken)}
+            taken.append((subnet.id, await _take(commands, read, subnet, address, port.id, context, besides)))
         now = [{"address": address, "subnet_id": subnet_id} for subnet_id, address in (*kept, *taken)]
         updated = await commands.update("port", port.id, {"fixed_ips": now, **changes}, context)
     except BaseException:
@@ -140,8 +142,15 @@ async def addresses_of(commands: Commands, port: Port) -> tuple[FixedIp, ...]:
 
 
 async def _take(
-    commands: Commands, read: Lookup, subnet: Subnet, wanted: str | None, port_id: str, context: CommandContext
+    commands: Commands,
+    read: Lookup,
+    subnet: Subnet,
+    wanted: str | None,
+    port_id: str,
+    context: CommandContext,
+    besides: set[str],
 ) -> str:
+    """Claim an address for a port: the one wanted, or any but those that it has besides."""
     if wanted is not None:
         if await _claim(commands, subnet.id, wanted, port_id, context):
             return wanted
@@ -152,13 +161,13 @@ async def _take(
     chance = random.Random(UUID(port_id).int)  # the same port looks at the same addresses when it is asked again
     for _ in range(PROBES if pool.size else 0):
         address = pool.at(chance.randrange(pool.size))
-        if address != pool.gateway and await _claim(commands, subnet.id, address, port_id, context):
+        if address not in (pool.gateway, *besides) and await _claim(commands, subnet.id, address, port_id, context):
             return address
     known = [cast(Address, one) for one in await read.resources("address", where={"subnet_id": subnet.id})]
     used = {one.address for one in known if one.port_id}
     for index in range(min(pool.size, 1 << 16)):
         address = pool.at(index)
-        if address in used or address == pool.gateway:
+        if address in used or address in (pool.gateway, *besides):
             continue
         if await _claim(commands, subnet.id, address, port_id, context):
             return address

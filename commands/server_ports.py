@@ -11,10 +11,17 @@ from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
 from commands.lookup import Lookup
 from commands.networking import addresses_of
-from domain.errors import NotFound
+from domain.errors import Conflict, NotFound, Rejected
 from domain.filters import Groups
 from domain.resources import Port, SecurityGroup
-from domain.server import Server
+from domain.server import NetworkRequest, Server
+
+_NO_ADDRESS = {
+    "IpAddressGenerationFailure": "No fixed IP addresses available for network: {network}",
+    "IpAddressAlreadyAllocated": "Fixed IP address {address} is already in use.",
+    "InvalidIpForNetwork": "Fixed IP {address} is not a valid ip address for network {network}.",
+}
+NO_ADDRESS = frozenset(_NO_ADDRESS)
 
 
 async def tell_server(commands: Commands, read: Lookup, before: Port, port: Port, context: CommandContext) -> None:
@@ -36,7 +43,16 @@ async def refresh_addresses(
     await commands.server(command, server.id, {"port_id": port.id, "fixed_ips": fixed_ips}, context)
 
 
-async def _name_groups(commands: Commands, read: Lookup, server: Server, context: CommandContext) -> None:
+def no_address(refused: Rejected, request: NetworkRequest) -> Rejected:
+    """A refusal to give a server's port an address, as Nova says it; others as they are."""
+    message = _NO_ADDRESS.get(refused.reason)
+    if message is None:
+        return refused
+    text = message.format(network=request.network_id, address=request.fixed_ip)
+    return Conflict(text, hint=refused.hint, reason=refused.reason)
+
+
+async def group_names(commands: Commands, read: Lookup, server: Server) -> tuple[str, ...]:
     """A server's groups are those of all its ports."""
     found = await read.resources("security_group", project_id=server.project_id)
     names = {group.id: group.name for group in found}
@@ -46,6 +62,11 @@ async def _name_groups(commands: Commands, read: Lookup, server: Server, context
         port = await commands.load("port", interface.port_id)
         if isinstance(port, Port):
             wanted |= dict.fromkeys(names[id] for id in groups.of(port) if id in names)
+    return tuple(wanted)
+
+
+async def _name_groups(commands: Commands, read: Lookup, server: Server, context: CommandContext) -> None:
+    wanted = await group_names(commands, read, server)
     for name in set(server.security_groups) - set(wanted):
         with suppress(NotFound):  # somebody else took it off just now
             await commands.server("remove-security-group", server.id, {"group": name}, context)

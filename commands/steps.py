@@ -23,6 +23,7 @@ from commands.left_ports import build_port_id, give_back, unbind
 from commands.lookup import Lookup
 from commands.networking import addresses_of, allocate_port, release_port
 from commands.security_groups import group_ids
+from commands.server_ports import group_names, no_address
 from commands.settings import CommandSettings
 from domain.decide import StepOutcome
 from domain.errors import Conflict, NotFound, Rejected
@@ -126,8 +127,12 @@ async def _create_ports(steps: Steps, server: Server) -> dict[str, Any]:
     requests = server.networks_requested
     if requests is None:
         requests = await _only_network(steps, server)
-    interfaces = [await _interface(steps, server, request, index) for index, request in enumerate(requests)]
-    return {"interfaces": tuple(interfaces)}
+    interfaces = tuple([await _interface(steps, server, request, index) for index, request in enumerate(requests)])
+    patch: dict[str, Any] = {"interfaces": interfaces}
+    if any(request.port_id for request in requests):  # a port that was there has groups of its own
+        with_ports = msgspec.structs.replace(server, interfaces=interfaces)
+        patch["security_groups"] = await group_names(steps.commands, steps.read, with_ports)
+    return patch
 
 
 async def _only_network(steps: Steps, server: Server) -> tuple[NetworkRequest, ...]:
@@ -160,27 +165,30 @@ async def _interface(steps: Steps, server: Server, request: NetworkRequest, inde
     else:
         assert server.operation is not None
         port_id = build_port_id(server, server.operation.attempt, index)
-        fixed = [{"ip_address": request.fixed_ip}] if request.fixed_ip else None
-        assert request.network_id is not None
-        port = await allocate_port(
+        port = await _new_port(steps, server, request, port_id)
+    return await interface_of(steps, port, created_here=request.port_id is None, tag=request.tag)
+
+
+async def _new_port(steps: Steps, server: Server, request: NetworkRequest, port_id: str) -> Port:
+    context = steps.context(server)
+    groups = await group_ids(steps.commands, steps.read, server.project_id, server.security_groups, context.request_id)
+    assert request.network_id is not None
+    try:
+        return await allocate_port(
             steps.commands,
             steps.read,
             network_id=request.network_id,
             context=context,
             project_id=server.project_id,
-            fixed_ips=fixed,
+            fixed_ips=[{"ip_address": request.fixed_ip}] if request.fixed_ip else None,
             port_id=port_id,
             device_id=server.id,
-            device_owner=binding["device_owner"],
+            device_owner=f"compute:{server.availability_zone or 'nova'}",
             binding_host=server.host or "",
-            security_groups=await _groups(steps, server),
+            security_groups=groups,
         )
-    return await interface_of(steps, port, created_here=request.port_id is None, tag=request.tag)
-
-
-async def _groups(steps: Steps, server: Server) -> list[str]:
-    request_id = steps.context(server).request_id
-    return await group_ids(steps.commands, steps.read, server.project_id, server.security_groups, request_id)
+    except Rejected as refused:
+        raise no_address(refused, request) from refused
 
 
 async def interface_of(steps: Steps, port: Port, *, created_here: bool, tag: str | None = None) -> Interface:
@@ -228,19 +236,7 @@ async def _allocate_port(steps: Steps, server: Server) -> dict[str, Any]:
         tag=operation.params.get("tag"),
     )
     if request.port_id is None:
-        port = await allocate_port(
-            steps.commands,
-            steps.read,
-            network_id=str(request.network_id),
-            context=steps.context(server),
-            project_id=server.project_id,
-            fixed_ips=[{"ip_address": request.fixed_ip}] if request.fixed_ip else None,
-            port_id=port_id,
-            device_id=server.id,
-            device_owner=f"compute:{server.availability_zone or 'nova'}",
-            binding_host=server.host or "",
-            security_groups=await _groups(steps, server),
-        )
+        port = await _new_port(steps, server, request, str(port_id))
         interface = await interface_of(steps, port, created_here=True, tag=request.tag)
     else:
         interface = await _interface(steps, server, request, 0)

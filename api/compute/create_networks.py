@@ -6,8 +6,9 @@ from typing import Any, cast
 
 from api.compute.call import Call
 from api.compute.lookups import named
+from commands.networking import address_id
 from domain.errors import Conflict, Invalid
-from domain.resources import Network, Port
+from domain.resources import Address, Network, Port
 from domain.server import NetworkRequest
 
 Requests = tuple[NetworkRequest, ...] | None
@@ -56,9 +57,21 @@ async def _request(call: Call, one: dict[str, Any], count: int) -> NetworkReques
     network = await call.services.read.resource("network", network_id)
     if not isinstance(network, Network) or network.deleted or not (network.shared or _usable(call, network.project_id)):
         raise Invalid(f"Network {network_id} could not be found.")
-    if one.get("fixed_ip") and count > 1:
-        raise Invalid("Unable to launch multiple instances with a single configured fixed IP.")
+    if one.get("fixed_ip"):
+        if count > 1:
+            raise Invalid("Unable to launch multiple instances with a single configured fixed IP.")
+        await _must_be_free(call, network_id, one["fixed_ip"])
     return NetworkRequest(network_id=network_id, fixed_ip=one.get("fixed_ip"), tag=tag)
+
+
+async def _must_be_free(call: Call, network_id: str, address: str) -> None:
+    """Checked now for whoever asks; the port's own claim decides."""
+    for subnet in await call.services.read.resources("subnet", where={"network_id": network_id}):
+        held = await call.services.read.resource("address", address_id(subnet.id, address))
+        if isinstance(held, Address) and held.port_id is not None:
+            port = await call.services.read.resource("port", held.port_id)
+            holder = port.device_id if isinstance(port, Port) else ""
+            raise Invalid(f"Fixed IP address {address} is already in use on instance {holder or 'None'}.")
 
 
 def _usable(call: Call, project_id: str | None) -> bool:

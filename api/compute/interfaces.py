@@ -11,6 +11,7 @@ from api.compute.carry_out import carry_out
 from api.compute.dispatch import Route
 from api.compute.lookups import server_of
 from api.compute.schemas import attachments as schemas
+from commands.server_ports import NO_ADDRESS
 from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import Network, Port
 from domain.server import Interface, Server
@@ -73,6 +74,8 @@ async def create(call: Call) -> Reply:
     interface = _of_port(after, params["port_id"])
     if interface is None:
         fault = after.fault
+        if fault is not None and fault.reason in NO_ADDRESS:
+            raise Invalid(fault.message, reason=fault.reason)
         raise Conflict(
             "Failed to attach interface", hint=fault.message if fault else "See the server's events.", code=500
         )

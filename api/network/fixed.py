@@ -20,6 +20,8 @@ EXTENSIONS = {
     "external-net": ("Neutron external network", "Adds external network attribute to network resource."),
     "net-mtu": ("Network MTU", "Provides MTU attribute for a network resource."),
     "net-mtu-writable": ("Network MTU (writable)", "Provides a writable MTU attribute for a network resource."),
+    "port-security": ("Port Security", "Lets a port go without filters."),
+    "allowed-address-pairs": ("Allowed Address Pairs", "Provides allowed address pairs."),
     "binding": ("Port Binding", "Expose port bindings of a virtual port to external application."),
     "agent": ("agent", "The agent management extension."),
     "availability_zone": ("Availability Zone", "The availability zone extension."),

@@ -26,7 +26,11 @@ configure() {
             esac
             [ -n "$address" ] && ip addr add "$address" dev "$nic"
             gateway=$(field "/networks/$n/routes/0/gateway")
-            [ -n "$gateway" ] && ip route add default via "$gateway" dev "$nic" 2>/dev/null
+            case "$gateway" in
+                '') ;;
+                *:*) ip -6 route add default via "$gateway" dev "$nic" 2>/dev/null ;;
+                *) ip route add default via "$gateway" dev "$nic" 2>/dev/null ;;
+            esac
         fi
         n=$((n + 1))
     done
