@@ -21,6 +21,7 @@ from cli.errors import Stop
 
 CLOUD = "chronova-admin"
 TIMEOUT_SECONDS = 30.0
+LEAST_OF_AN_ID = 4
 _ID = re.compile(r"[\w-]+")
 
 
@@ -43,17 +44,18 @@ class System:
         answer = self.http.get(f"/v1/servers/{name}") if _ID.fullmatch(name) else None
         if answer is not None and answer.status_code == 200:
             return name
-        servers = self.get("/v1/servers", limit=1000)["servers"]
-        found = [one["id"] for one in servers if one["name"] == name] or [
-            one["id"] for one in servers if len(name) >= 4 and one["id"].startswith(name)
-        ]
-        if not found:
-            found = self._deleted(name)
+        named = self.get("/v1/servers", name=f"^{re.escape(name)}$", limit=100)["servers"]
+        found = [one["id"] for one in named] or self._begins_with(name) or self._deleted(name)
         if not found:
             raise Stop(f"there is no server {name!r}: `openstack server list` shows names and ids")
         if len(found) > 1:
             raise Stop(f"{len(found)} servers are named {name!r}: give the id ({', '.join(found[:3])}, ...)")
         return str(found[0])
+
+    def _begins_with(self, start: str) -> list[str]:
+        """Ids that begin so, among the newest thousand servers."""
+        servers = self.get("/v1/servers", limit=1000)["servers"] if len(start) >= LEAST_OF_AN_ID else []
+        return [str(one["id"]) for one in servers if one["id"].startswith(start)]
 
     def _deleted(self, name: str) -> list[str]:
         """The newest deleted server of a name."""

@@ -17,7 +17,7 @@ from projections.rows import ActionRow, StepRow
 
 WIDTH, LABEL, RIGHT = 1000.0, 190.0, 16.0
 TOP, LANE, BAR = 26.0, 26.0, 14.0
-GAP = 64.0  # the width of a break
+GAP = 72.0  # the width of a break
 LEAST_GAP_SECONDS = 5.0
 LEAST_BAR = 4.0
 LANES = 12
@@ -93,7 +93,7 @@ class _Axis:
         length = sum(end - start for start, end in spans) or 1.0
         room = WIDTH - LABEL - RIGHT - GAP * (len(spans) - 1)
         # Each stretch gets its share, but none so little that it cannot be seen.
-        least = min(40.0, room / len(spans))
+        least = min(56.0, room / len(spans))
         free = room - least * len(spans)
         x = LABEL
         self.spans: list[_Span] = []
@@ -147,13 +147,21 @@ def timeline(actions: Sequence[ActionRow], now: datetime) -> Timeline | None:
     )
     marks = tuple(mark for span in axis.spans for mark in _marks(span, origin))
     breaks = tuple(
-        Break(after.x - GAP, GAP, f"{took(after.start - before.end)} idle")
+        Break(after.x - GAP, GAP, f"{_roughly(after.start - before.end)} idle")
         for before, after in zip(axis.spans, axis.spans[1:], strict=False)
     )
     height = TOP + LANE * len(shown) + 6
     running = sum(1 for one in shown if one.finish_time is None)
     summary = f"Timeline of the newest {len(shown)} actions, {running} running. The table below has the same in words."
     return Timeline(WIDTH, height, lanes, marks, breaks, axis.spans[-1].scale, summary)
+
+
+def _roughly(seconds: float) -> str:
+    """Rounded to the largest unit, as there is little room."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{round(seconds / size)} {unit}"
+    return took(seconds)
 
 
 def _marks(span: _Span, origin: datetime) -> list[Mark]:

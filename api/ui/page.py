@@ -98,7 +98,10 @@ def render(
 
 def problem(request: Request, refusal: Rejected) -> Response:
     note(request.scope, refusal)
-    return render(request, "problem.html", refusal.code, refusal=refusal, title=title(refusal.code))
+    # What was posted is not posted again: its page is where to look whether it happened.
+    path = request.url.path if request.method == "GET" else request.url.path.rpartition("/")[0]
+    retry = path + (f"?{request.url.query}" if request.method == "GET" and request.url.query else "")
+    return render(request, "problem.html", refusal.code, refusal=refusal, title=title(refusal.code), retry=retry)
 
 
 def csrf_of(token: str) -> str:

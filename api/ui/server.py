@@ -33,6 +33,7 @@ from projections.rows import RejectionRow
 
 PAGE = 25
 REJECTIONS = 25
+LOG_SECONDS = 3.0  # after that the page shows what the read model knows
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ async def show(request: Request, found: Server, refused: tuple[str, Rejected] | 
     at, who, now = services(request), caller(request), datetime.now(UTC)
     marker = request.query_params.get("marker")
     try:
-        told = await story(at, who, found.id, limit=PAGE, marker=marker)
+        told = await story(at, who, found.id, limit=PAGE, marker=marker, log_seconds=LOG_SECONDS)
     except MarkerNotFound as error:
         raise Invalid(f"{marker} is no request of this server", hint="Its history starts on the first page.") from error
     found = await at.read.server(found.id) or found
@@ -77,6 +78,7 @@ async def show(request: Request, found: Server, refused: tuple[str, Rejected] | 
         legal=legal,
         refused=refused,
         chapters=told.chapters,
+        whole=told.whole,
         led_to=told.led_to,
         rejections=_beside(told, rejections, marker),
         reasons=reasons(found, looked_at, rejections, legal),

@@ -7,6 +7,7 @@ commit or report behind it), so links work in both directions.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ import msgspec
 from api.v1.scope import redacted
 from domain.server import decode_event
 from eventlog.envelope import Actor, Recorded
+from eventlog.errors import LogUnavailable
+from eventlog.mux import NoAnswer
 from projections.rows import ActionRow
 
 if TYPE_CHECKING:
@@ -71,19 +74,41 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Story:
-    """A page of a history, newest action first. `next_marker` is the request id that the next page goes on after."""
+    """A page of a history, newest action first. `next_marker` is the request id that the next page goes on after.
+
+    `whole` is false when the log could not be read: then the events are missing.
+    """
 
     chapters: tuple[Chapter, ...]
     next_marker: str | None = None
     led_to: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    whole: bool = True
 
 
-async def story(at: Services, who: Caller, server_id: str, *, limit: int, marker: str | None = None) -> Story:
-    """The newest `limit` actions after the marker. Raises MarkerNotFound."""
+async def story(
+    at: Services,
+    who: Caller,
+    server_id: str,
+    *,
+    limit: int,
+    marker: str | None = None,
+    log_seconds: float | None = None,
+) -> Story:
+    """The newest `limit` actions after the marker. Raises MarkerNotFound.
+
+    With `log_seconds` a log that can not be read within that time costs the events only; without, it is raised.
+    """
     actions = await at.read.actions(server_id, limit=limit + 1, marker=marker, steps=True)
     more = len(actions) > limit
     actions = actions[:limit]
-    entries = await entries_of(at, who, server_id, actions)
+    whole = True
+    try:
+        async with asyncio.timeout(log_seconds):
+            entries = await entries_of(at, who, server_id, actions)
+    except (LogUnavailable, NoAnswer, TimeoutError):
+        if log_seconds is None:
+            raise
+        entries, whole = [], False
     chapters = tuple(
         Chapter(action, tuple(one for one in entries if one.request_id == action.request_id and _belongs(one, action)))
         for action in actions
@@ -92,7 +117,7 @@ async def story(at: Services, who: Caller, server_id: str, *, limit: int, marker
     for entry in entries:
         if (cause := entry.caused_by) is not None and entry.position not in led_to.get(cause, ()):
             led_to[cause] = (*led_to.get(cause, ()), entry.position)
-    return Story(chapters, actions[-1].request_id if more else None, led_to)
+    return Story(chapters, actions[-1].request_id if more else None, led_to, whole)
 
 
 def _belongs(entry: Entry, action: ActionRow) -> bool:

@@ -113,4 +113,4 @@ def test_consoles_from_the_viewer_and_their_end(world: World, guest: Guest, open
     screen.get_by_role("button", name="Open a new console").click()
     expect(screen.get_by_role("alert")).to_contain_text("Instance not yet ready")
     expect(screen.get_by_role("button", name="Screen")).to_have_count(0)
-    assert "No server" in world.client("console", "url", "show", guest.id, cloud="chronova-other", refused=True)
+    assert "No Server found" in world.client("console", "url", "show", guest.id, cloud="chronova-other", refused=True)

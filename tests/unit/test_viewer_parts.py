@@ -78,7 +78,7 @@ def test_every_bar_is_on_the_axis_and_in_order(times: list[tuple[float, float]])
 def test_rest_between_work_is_cut_and_labelled() -> None:
     found = timeline([moved(7200, 2.0), moved(0, 1.0)], NOW + timedelta(hours=3))
     assert found is not None
-    assert [one.text for one in found.breaks] == ["1 h 59 min idle"]
+    assert [one.text for one in found.breaks] == ["2 h idle"]
     newer, older = found.lanes
     assert older.bars[0].width > 100
     assert newer.bars[0].width > 100

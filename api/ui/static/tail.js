@@ -33,6 +33,7 @@ export class Tail {
     addEventListener("pagehide", () => this.close());
     this.hiddenTimer = 0;
     this.open();
+    this.again();
   }
 
   open() {
@@ -42,7 +43,25 @@ export class Tail {
     this.source = source;
     source.onmessage = (message) => this.take(message);
     source.onopen = () => this.tell();
-    source.onerror = () => this.tell("Reconnecting", "lost");
+    source.onerror = () => this.lost(source);
+  }
+
+  /**
+   * The browser mends a broken line by itself, but gives up when it is refused: then the page finds out why, and goes
+   * to the login page when its session is over.
+   * @param {EventSource} source
+   */
+  lost(source) {
+    this.tell("Reconnecting", "lost");
+    if (source.readyState !== EventSource.CLOSED || this.source !== source) return;
+    this.close();
+    this.failures += 1;
+    setTimeout(() => this.refresh().then(() => document.hidden || this.open()), this.patience());
+  }
+
+  /** How long to wait before the next try, in milliseconds. */
+  patience() {
+    return Math.min(15_000, 500 * 2 ** this.failures);
   }
 
   close() {
@@ -68,6 +87,12 @@ export class Tail {
 
   later() {
     if (!this.timer) this.timer = setTimeout(() => this.refresh(), this.pause);
+  }
+
+  /** A page that is not whole says after how long it is worth another look. */
+  again() {
+    const wait = document.querySelector("[data-again]")?.getAttribute("data-again");
+    if (wait && !this.timer) this.timer = setTimeout(() => this.refresh(), Number(wait));
   }
 
   toggle() {
@@ -107,10 +132,11 @@ export class Tail {
       this.failures = 0;
       this.tell();
       this.refreshed();
+      this.again();
     } catch {
       this.failures += 1;
       this.tell("Reconnecting", "lost");
-      if (!this.timer) this.timer = setTimeout(() => this.refresh(), Math.min(15_000, 1000 * 2 ** this.failures));
+      if (!this.timer) this.timer = setTimeout(() => this.refresh(), this.patience());
     } finally {
       this.busy = false;
     }
