@@ -35,6 +35,7 @@ from commands.reports import ReportReader
 from commands.settings import CommandSettings
 from commands.steps import Steps
 from commands.streams import ensure_host_consumer, ensure_streams
+from commands.sweep import Sweep
 from domain import decide, resources
 from domain.errors import Rejected
 from domain.orders import HostInventory
@@ -76,7 +77,10 @@ class Conductor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_STEPS)
         self._follower: Follower | None = None
+        self.sweep = Sweep(self.commands, read, settings)
+        self._to_sweep: set[str] = set()  # servers at work whose command another one ended, or may have
         self._watcher: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._registering = asyncio.Lock()
         self._up: dict[str, bool] = {}
@@ -106,6 +110,7 @@ class Conductor:
         self._follower = await self.log.follow(position, self._handle)
         await self.reports.start(self.term.number)
         self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")
+        self._sweeper = asyncio.create_task(self.sweep.run(), name="sweep")
         self.failed = asyncio.ensure_future(self._first_failure(self._follower.failed, self._watcher, self.term.lost))
 
     async def _first_failure(self, *parts: asyncio.Future[Any]) -> None:
@@ -129,9 +134,10 @@ class Conductor:
     async def stop(self) -> None:
         """Stop between steps: what is not appended yet will be done again by the next conductor."""
         self.failed.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        for task in (self._watcher, self._sweeper):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.reports.stop()
         if self._follower is not None:
             await self._follower.stop()
@@ -151,6 +157,8 @@ class Conductor:
                 self.term.saw(one)
             if one.commit.kind in ("host", "server_group"):
                 self._apply_resource(one)
+            if one.commit.kind == "server" and any(event.type.endswith(".cancelled") for event in one.commit.events):
+                self._to_sweep.add(one.commit.id)
         for one in newest.values():
             self._react(one)
         for one in batch:
@@ -182,6 +190,8 @@ class Conductor:
         if operation is None:
             self._idle(server)
             return
+        if starting:
+            self._to_sweep.add(server.id)
         self._deadlines.set(server.id, operation.deadline)
         if operation.awaits == "agent":
             self._out[server.id] = (server, recorded)
@@ -195,6 +205,9 @@ class Conductor:
 
     def _idle(self, server: Server) -> None:
         self._running.pop(server.id, None)
+        if server.id in self._to_sweep:
+            self._to_sweep.discard(server.id)
+            self._spawn(partial(self.sweep.look, server.id))
         coming = due.due_of(server, self.settings.reclaim_seconds)
         if coming is None:
             self._deadlines.clear(server.id)
@@ -228,6 +241,7 @@ class Conductor:
                 outcome = await self.steps.run(step.control, server)
                 now = await self._advance(server, outcome, recorded)
                 if now is not None:
+                    self.capacity.apply_server(now)  # placing it may have held room for it
                     await self.steps.came_too_late(step.control, server, now)
                 return
             except (IllegalEvent, LeaseLost):

@@ -57,6 +57,8 @@ class Steps:
         """Give back what a step took for an operation that was over when it had it."""
         if control in ("create_ports", "allocate_port"):
             await give_back(self.commands, asked, now, self.context(asked))
+        if control == "record_volume":
+            await _forget_late_volume(self, asked, now)
 
     def context(self, server: Server) -> CommandContext:
         operation = server.operation
@@ -259,21 +261,20 @@ async def _publish_image(steps: Steps, server: Server) -> dict[str, Any]:
     image_id = operation.params["image_id"]
     path = steps.settings.images_dir / image_id
     size, md5, sha512 = await asyncio.to_thread(_digest, path)
-    await steps.commands.update(
-        "image",
-        image_id,
-        {
-            "status": "active",
-            "size": size,
-            "checksum": md5,
-            "os_hash_algo": "sha512",
-            "os_hash_value": sha512,
-            "disk_format": "qcow2",
-            "container_format": "bare",
-        },
-        steps.context(server),
-        verb="activate",
-    )
+    found = {
+        "status": "active",
+        "size": size,
+        "checksum": md5,
+        "os_hash_algo": "sha512",
+        "os_hash_value": sha512,
+        "disk_format": "qcow2",
+        "container_format": "bare",
+    }
+    try:
+        await steps.commands.update("image", image_id, found, steps.context(server), verb="activate")
+    except NotFound:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        raise
     return {}
 
 
@@ -288,23 +289,24 @@ def _digest(path: Path) -> tuple[int, str, str]:
     return path.stat().st_size, md5.hexdigest(), sha512.hexdigest()
 
 
-async def _drop_image(steps: Steps, image_id: str, context: CommandContext) -> None:
+async def drop_image(commands: Commands, settings: CommandSettings, image_id: str, context: CommandContext) -> None:
+    """Delete an image and its file; one that is gone already is no error."""
     with contextlib.suppress(NotFound):
-        await steps.commands.delete("image", image_id, context)
-    await asyncio.to_thread((steps.settings.images_dir / image_id).unlink, missing_ok=True)
+        await commands.delete("image", image_id, context)
+    await asyncio.to_thread((settings.images_dir / image_id).unlink, missing_ok=True)
 
 
 async def _discard_image(steps: Steps, server: Server) -> dict[str, Any]:
     operation = server.operation
     assert operation is not None
     if operation.params.get("image_id"):
-        await _drop_image(steps, operation.params["image_id"], steps.context(server))
+        await drop_image(steps.commands, steps.settings, operation.params["image_id"], steps.context(server))
     return {}
 
 
 async def _delete_shelved_image(steps: Steps, server: Server) -> dict[str, Any]:
     if server.shelved_image_id:
-        await _drop_image(steps, server.shelved_image_id, steps.context(server))
+        await drop_image(steps.commands, steps.settings, server.shelved_image_id, steps.context(server))
     return {}
 
 
@@ -333,7 +335,7 @@ async def _rotate_backups(steps: Steps, server: Server) -> dict[str, Any]:
     ]
     backups.sort(key=lambda one: (str(one.created_at), one.id), reverse=True)
     for old in backups[keep:]:
-        await _drop_image(steps, old.id, steps.context(server))
+        await drop_image(steps.commands, steps.settings, old.id, steps.context(server))
     return {}
 
 
@@ -370,7 +372,16 @@ async def _record_volume(steps: Steps, server: Server) -> dict[str, Any]:
     return {"volumes": (*rest, attachment)}
 
 
-def _detached(server: Server) -> Callable[[Any], dict[str, Any]]:
+async def _forget_late_volume(steps: Steps, asked: Server, now: Server) -> None:
+    assert asked.operation is not None
+    volume_id = asked.operation.params["volume"]["id"]
+    if all(one.volume_id != volume_id for one in now.volumes):
+        await _let_go(steps, asked, volume_id)
+
+
+def detached(server: Server) -> Callable[[Any], dict[str, Any]]:
+    """The change of a volume that a server lets go."""
+
     def detach(state: Any) -> dict[str, Any]:
         others = [one for one in cast(Volume, state).attachments if one["server_id"] != server.id]
         return {"status": "in-use" if others else "available", "attachments": others}
@@ -414,7 +425,7 @@ async def _forget_volume(steps: Steps, server: Server) -> dict[str, Any]:
 async def _let_go(steps: Steps, server: Server, volume_id: str) -> None:
     try:
         await steps.commands.update(
-            "volume", volume_id, {}, steps.context(server), verb="detach", check=_detached(server)
+            "volume", volume_id, {}, steps.context(server), verb="detach", check=detached(server)
         )
     except NotFound:
         return

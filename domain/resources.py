@@ -55,6 +55,7 @@ class Image(Resource, frozen=True, omit_defaults=True, kw_only=True):
     tags: tuple[str, ...] = ()
     properties: dict[str, str] = {}
     owner_user_id: str = ""
+    made_for: str = ""  # the server whose command fills it
     members: dict[str, str] = {}  # project and its answer (pending | accepted | rejected), when shared
 
 
@@ -215,6 +216,8 @@ class Volume(Resource, frozen=True, omit_defaults=True, kw_only=True):
     metadata: dict[str, str] = {}
     availability_zone: str = "nova"
     attachments: tuple[dict[str, Any], ...] = ()
+    reserved_for: str = ""  # while reserved: the server whose command attaches it, and the id of that attachment
+    reservation: str = ""
     fault: str = ""
 
 

@@ -363,7 +363,7 @@ WORKFLOWS: dict[str, Workflow] = {
         Workflow(
             "shelve",
             (
-                Step("power_off", order="power_off", event="compute_shelve_instance"),
+                Step("power_off", order="power_off", event="compute_shelve_instance", undo="discard_image"),
                 Step(
                     "snapshot",
                     order="snapshot",

@@ -34,8 +34,9 @@ async def carry_out_with_image(
     await commands.create("image", fields, call.context, id=image_id)
     try:
         return await commands.server(command, server_id, params, call.context)
-    except Rejected:
-        await commands.delete("image", image_id, call.context)
+    except Rejected as rejected:
+        if rejected.code < 500:  # else it may have been accepted; the conductor sees to an image that nobody fills
+            await commands.delete("image", image_id, call.context)
         raise
 
 
@@ -52,6 +53,7 @@ def _fields(server: Server, kind: str, name: str, params: dict[str, Any]) -> dic
         "name": name,
         "project_id": server.project_id,
         "owner_user_id": server.user_id,
+        "made_for": server.id,
         "visibility": "private",
         "status": "queued",
         "disk_format": "qcow2",

@@ -74,16 +74,17 @@ async def create(call: Call) -> Reply:
         "tag": attachment.tag,
     }
     must_be_legal(call, "attach-volume", server)
-    await _reserve(call, volume.id)
+    await _reserve(call, volume.id, server.id, attachment.id)
     try:
         await carry_out(call, "attach-volume", server_id, params)
-    except Rejected:
-        await _set_status(call, volume.id, volume.status)
+    except Rejected as rejected:
+        if rejected.code < 500:  # else it may have been accepted; the conductor frees a volume that nobody attaches
+            await _set_status(call, volume.id, volume.status)
         raise
     return reply({"volumeAttachment": _view(call, server, attachment)})
 
 
-async def _reserve(call: Call, volume_id: str) -> None:
+async def _reserve(call: Call, volume_id: str, server_id: str, attachment_id: str) -> None:
     """Keep the volume for this server: of two who attach it at once, one is refused."""
 
     def free(state: Any) -> dict[str, Any]:
@@ -92,7 +93,9 @@ async def _reserve(call: Call, volume_id: str) -> None:
                 f"Invalid volume: status must be 'available'. Current status: '{state.status}'",
                 hint="Detach it from the other server, or wait.",
             )
-        return {"status": "reserved" if state.status == "available" else state.status}
+        if state.status != "available":
+            return {}
+        return {"status": "reserved", "reserved_for": server_id, "reservation": attachment_id}
 
     await call.services.commands.update("volume", volume_id, {}, call.context, verb="reserve", check=free)
 

@@ -66,8 +66,8 @@ async def _with_image(look: Lookup, command: str, params: dict[str, Any], server
         made = True
     try:
         return await commands.server(command, server.id, wanted, context)
-    except Rejected:
-        if made:
+    except Rejected as rejected:
+        if made and rejected.code < 500:  # else it may have been accepted; the conductor sees to what nobody fills
             await commands.delete("image", image_id, context)
         raise
 
@@ -85,6 +85,7 @@ def _image_fields(server: Server, command: str, params: dict[str, Any]) -> dict[
         "name": params.get("name") or f"{server.name}-shelved",
         "project_id": server.project_id,
         "owner_user_id": server.user_id,
+        "made_for": server.id,
         "visibility": "private",
         "status": "queued",
         "disk_format": "qcow2",
@@ -101,6 +102,7 @@ async def _attach_volume(look: Lookup, command: str, params: dict[str, Any], ser
     if earlier is not None:
         return earlier
     volume = await look.volume(params["volume_id"])
+    attachment_id = _new_id(look, server, "attachment")
     wanted = {
         "volume": {
             "id": volume.id,
@@ -109,25 +111,27 @@ async def _attach_volume(look: Lookup, command: str, params: dict[str, Any], ser
             "device": params.get("device") or _next_device(server),
             "size_gb": volume.size_gb,
         },
-        "attachment_id": _new_id(look, server, "attachment"),
+        "attachment_id": attachment_id,
         "delete_on_termination": params.get("delete_on_termination", False),
         "tag": None,
     }
+
+    def reserve(state: Any) -> dict[str, Any]:
+        if (state.status, state.reservation) == ("reserved", attachment_id):  # by the same request, not answered then
+            return {}
+        if state.status != "available":
+            hint = "Detach it from the other server, or wait."
+            raise Invalid(f"Volume {state.id} is {state.status}, not available", code=409, reason="volume", hint=hint)
+        return {"status": "reserved", "reserved_for": server.id, "reservation": attachment_id}
+
     if not context.dry_run:
-        await commands.update("volume", volume.id, {}, context, verb="reserve", check=_free)
+        await commands.update("volume", volume.id, {}, context, verb="reserve", check=reserve)
     try:
         return await commands.server(command, server.id, wanted, context)
-    except Rejected:
-        if not context.dry_run:
-            await commands.update("volume", volume.id, {"status": volume.status}, context, verb="unreserve")
+    except Rejected as rejected:
+        if not context.dry_run and rejected.code < 500:  # else it may have been accepted; the conductor frees it if not
+            await commands.update("volume", volume.id, {"status": "available"}, context, verb="unreserve")
         raise
-
-
-def _free(volume: Any) -> dict[str, Any]:
-    if volume.status != "available":
-        hint = "Detach it from the other server, or wait."
-        raise Invalid(f"Volume {volume.id} is {volume.status}, not available", code=409, reason="volume", hint=hint)
-    return {"status": "reserved"}
 
 
 def _next_device(server: Server) -> str:
