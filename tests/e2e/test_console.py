@@ -57,6 +57,8 @@ def test_a_line_on_the_serial_console_is_answered(world: World, guest: Guest, op
     page.keyboard.type("echo sum=$((40+2))\n")
     shows("sum=42")
     keep(page, "console-serial")
+    token = address.partition("token=")[2]
+    assert all(token not in log.read_text() for log in (world.data / "logs").iterdir())
 
     again = open_page()
     again.goto(address)

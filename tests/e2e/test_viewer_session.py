@@ -67,6 +67,20 @@ def test_signing_out_closes_the_door(site: Site, open_page: OpenPage) -> None:
     assert "/ui/login" in page.url
 
 
+def test_a_session_that_ends_while_one_looks_leads_to_the_login_page(site: Site, open_page: OpenPage) -> None:
+    with site.client("chronova") as demo:
+        server_id = site.create(demo, "watched")
+        page = open_page()
+        site.enter(page, path=f"/ui/servers/{server_id}")
+        expect(page.locator("#tail-word")).to_have_text("Live")
+        [cookie] = [one for one in page.context.cookies() if one["name"] == "chronova_token"]
+        revoked = demo.delete("/identity/v3/auth/tokens", headers={"X-Subject-Token": cookie["value"]})
+        assert revoked.status_code == 204
+        site.give(demo, "lock", server_id)
+    page.wait_for_url(f"**/ui/login?next=*{server_id}")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
 def test_a_form_from_elsewhere_is_refused(site: Site) -> None:
     demo = {"name": "demo", "password": site.password("chronova"), "project": "demo"}
     with httpx.Client(base_url=site.base_url, timeout=20) as client:

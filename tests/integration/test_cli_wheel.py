@@ -82,7 +82,13 @@ def test_the_installed_wheel_runs_the_whole_system(installed: Path, tmp_path: Pa
             assert "<html" in viewer.text
             assets = set(re.findall(r'(?:href|src)="(/ui/static/[^"]+)"', viewer.text))
             assert assets
-            for asset in assets:
+            consoles = {
+                "static/line.js",
+                "vendor/novnc/core/rfb.js",
+                "vendor/novnc/LICENSE.txt",
+                "vendor/xterm/LICENSE",
+            }
+            for asset in assets | {f"/console/{path}" for path in consoles | {"vendor/xterm/xterm.mjs"}}:
                 assert client.get(asset).status_code == 200, asset
     finally:
         process.terminate()
