@@ -44,6 +44,11 @@ class GuestFiles:
         return self.folder / "disk.before-resize"
 
     @property
+    def crash_dump(self) -> Path:
+        """The guest's memory when a crash dump was last asked for; goes with the guest."""
+        return self.folder / "crash.dump"
+
+    @property
     def record(self) -> Path:
         return self.folder / "record.json"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
+import libvirt
 import msgspec
 
 from hypervisor_agent.driver import OrderFailed
@@ -31,11 +32,32 @@ async def set_password(work: Work) -> Details:
 
 
 async def crash_dump(work: Work) -> Details:
-    """A non-maskable interrupt: what the guest makes of it (a dump, a panic) is its own configuration."""
+    """A non-maskable interrupt, and the guest's memory right after it into a file (ELF, as `crash` and gdb read it).
+
+    What the guest itself makes of the interrupt (a dump of its own, a panic) is its configuration.
+    """
     await needs(work, "running", "paused")
-    with work.step("inject NMI"):
+    with work.step("inject NMI", 10):
         await work.guest.call(lambda domain: domain.injectNMI(0))
-    return {}
+    path = work.files.crash_dump
+    fresh = path.with_name(f"{path.name}.part")
+    with work.step("dump memory", 90):
+        try:
+            await work.guest.call(
+                lambda domain: domain.coreDumpWithFormat(
+                    str(fresh), libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW, libvirt.VIR_DUMP_MEMORY_ONLY
+                )
+            )
+        except OrderFailed as error:
+            fresh.unlink(missing_ok=True)
+            raise OrderFailed(
+                "dump_failed",
+                "The guest was interrupted, but its memory could not be kept. Is the host's disk full?",
+                error.fault.message,
+                changed=True,
+            ) from error
+    fresh.replace(path)
+    return {"dump": str(path), "size": path.stat().st_size}
 
 
 async def console_output(work: Work) -> Details:
