@@ -1,21 +1,21 @@
 """Follow the log for as long as the process lives.
 
 A follower hands every commit after a position to its handler, in order, in batches, each exactly once per follower:
-the position moves only after the handler returned. It survives broken connections and restarts of nats-server by
-opening a new feed after the last position handled. A handler that raises ends it: the error is in `failed`, and the
-next follower starts again where this one stopped.
+the position moves only after the handler returned. It reads the past from the stream and the present from the process's
+`tail`, and survives broken connections and restarts of nats-server by going on after the last position handled. A
+handler that raises ends it: the error is in `failed`, and the next follower starts again where this one stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from eventlog.envelope import Recorded
 from eventlog.errors import LogUnavailable
-from eventlog.feed import FeedBroken
-from eventlog.mux import NoAnswer
+from eventlog.tail import Inbox, InboxFull
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
@@ -28,7 +28,7 @@ STOP_SECONDS = 30.0
 
 
 class _HandlerRaised(Exception):
-    """Carries the handler's error past the errors that a new feed would mend."""
+    """Carries the handler's error past the errors that another try would mend."""
 
 
 class Follower:
@@ -39,7 +39,9 @@ class Follower:
         self._handler = handler
         self._kind = kind
         self._batch = batch
-        self._pending = 0
+        self._inbox: Inbox | None = None
+        self._in_hand = 0
+        self._behind = 0  # read up to here from the stream before taking from the inbox
         self.position = after
         # Done with None after stop(), with the handler's error when it failed.
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -47,8 +49,9 @@ class Follower:
         self._task.add_done_callback(self._finished)
 
     def lag(self) -> int:
-        """How many commits are known to wait for the handler."""
-        return self._pending
+        """How many commits wait for the handler, at most: while it reads the past, other kinds count too."""
+        present = len(self._inbox) if self._inbox is not None else 0
+        return present + (self._behind - self.position if self._behind > self.position else self._in_hand)
 
     async def stop(self) -> None:
         """Stop after the batch in hand was cancelled; what it was handling is not counted as handled."""
@@ -71,21 +74,35 @@ class Follower:
         while True:
             handled = self.position
             try:
-                await self._follow_one_feed()
-            except (FeedBroken, LogUnavailable, NoAnswer):
+                await self._follow()
+            except InboxFull:
+                continue
+            except LogUnavailable:
                 pause = FIRST_PAUSE_SECONDS if self.position > handled else min(2 * pause, LONGEST_PAUSE_SECONDS)
                 await asyncio.sleep(pause)
 
-    async def _follow_one_feed(self) -> None:
-        async with self._log.feed(self._log.subject(self._kind), after=self.position) as feed:
-            self._pending = feed.waiting
+    async def _follow(self) -> None:
+        inbox = self._inbox = await self._log.tail.inbox(self._kind)
+        try:
+            self._behind = inbox.start
+            past = self._log.scan(self.position, kind=self._kind, upto=inbox.start, batch=self._batch)
+            async with aclosing(past):
+                async for commits in past:
+                    await self._hand_over(commits)
+            self._behind = 0
             while True:
-                messages = await feed.batch(self._batch)
-                self._pending = feed.waiting + len(messages)
-                commits = [self._log.decode(message) for message in messages]
-                try:
-                    await self._handler(commits)
-                except Exception as error:
-                    raise _HandlerRaised from error
-                self.position = messages[-1].position
-                self._pending = feed.waiting
+                await self._hand_over(await inbox.take(self._batch))
+        finally:
+            self._log.tail.give_back(inbox)
+
+    async def _hand_over(self, commits: list[Recorded]) -> None:
+        fresh = [one for one in commits if one.position > self.position]
+        if not fresh:
+            return
+        self._in_hand = len(fresh)
+        try:
+            await self._handler(fresh)
+        except Exception as error:
+            raise _HandlerRaised from error
+        self.position = fresh[-1].position
+        self._in_hand = 0

@@ -32,6 +32,7 @@ from eventlog.follower import Follower, Handler
 from eventlog.jetstream import JetStreamCalls
 from eventlog.mux import NoAnswer, RequestMux
 from eventlog.stream import MAX_COMMIT_BYTES, ensure_stream
+from eventlog.tail import Tail
 
 __all__ = [
     "CommitTooLarge",
@@ -67,6 +68,7 @@ class EventLog:
         self._calls = JetStreamCalls(self._mux, stream)
         self._feeds: set[Feed] = set()
         self._on_reconnect: list[Callable[[], None]] = []
+        self.tail = Tail(self)
 
     @classmethod
     async def open(
@@ -133,6 +135,7 @@ class EventLog:
         self._on_reconnect.append(callback)
 
     async def close(self) -> None:
+        await self.tail.close()
         for feed in list(self._feeds):
             await feed.close()
         await self._mux.close()
@@ -177,7 +180,9 @@ class EventLog:
                 position = await self._calls.publish(subject, raw, after)
                 if position is None:
                     return await self._overtaken(commit, subject, after)
-                return Recorded(position, digest, commit, raw)
+                recorded = Recorded(position, digest, commit, raw)
+                self.tail.appended(recorded)
+                return recorded
             except NoAnswer as error:
                 doubt = error
                 deadline = deadline or self._now() + SETTLE_SECONDS
@@ -241,10 +246,10 @@ class EventLog:
         return [one async for batch in self._bounded(subject, after_position, upto) for one in batch]
 
     def scan(
-        self, after: int = 0, *, kind: str | None = None, upto: int | None = None
+        self, after: int = 0, *, kind: str | None = None, upto: int | None = None, batch: int = SCAN_BATCH
     ) -> AsyncGenerator[list[Recorded], None]:
         """Every commit after a position, in order, up to `upto` or to the newest at the time of the call."""
-        return self._bounded(self.subject(kind), after, upto)
+        return self._bounded(self.subject(kind), after, upto, batch)
 
     async def scan_last(self, kind: str = "*") -> AsyncGenerator[Recorded, None]:
         """The newest commit of every aggregate of a kind, once each, in order of position.
@@ -289,7 +294,9 @@ class EventLog:
         """The subject filter for a kind of aggregate, or for the whole log."""
         return f"{self.prefix}.{kind}.*" if kind else f"{self.prefix}.>"
 
-    async def _bounded(self, subject: str, after: int, upto: int | None) -> AsyncGenerator[list[Recorded], None]:
+    async def _bounded(
+        self, subject: str, after: int, upto: int | None, batch: int = SCAN_BATCH
+    ) -> AsyncGenerator[list[Recorded], None]:
         head = await self.last_position() if upto is None else upto
         failures = 0
         while after < head:
@@ -298,7 +305,7 @@ class EventLog:
                     if not feed.expected:
                         return
                     while True:
-                        messages = await feed.batch(SCAN_BATCH)
+                        messages = await feed.batch(batch)
                         wanted = [self.decode(message) for message in messages if message.position <= head]
                         if wanted:
                             failures = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
@@ -132,16 +131,3 @@ async def test_stopping_in_the_middle_of_a_batch_does_not_count_it(event_log: Ev
     await asyncio.wait_for(started.wait(), 5)
     await follower.stop()
     assert follower.position == 0
-
-
-async def test_a_message_lost_on_the_way_is_noticed_and_read_again(event_log: EventLog) -> None:
-    await append_many(event_log, new_id(), 10)
-    seen = Seen()
-    follower = await event_log.follow(0, seen)
-    await seen.reaches(follower, 10)
-    with suppress(StopIteration):
-        next(iter(event_log._feeds))._received -= 1
-    await append_many(event_log, new_id(), 5)
-    await seen.reaches(follower, 15)
-    assert seen.positions == list(range(1, 16))
-    await follower.stop()
