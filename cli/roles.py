@@ -161,7 +161,7 @@ async def _start_parts(
     stack.push_async_callback(watch.stop)
 
     async def visible(position: int) -> None:
-        await read.wait_for(position, settings.visible_timeout)
+        await read.shown(position, settings.visible_timeout)
 
     commands = Commands(log, visible=visible, settings=settings, hosts=watch)
     if "conductor" in parts:

@@ -34,11 +34,15 @@ class _HandlerRaised(Exception):
 class Follower:
     """A running task that feeds a handler. Made by `EventLog.follow`."""
 
-    def __init__(self, log: EventLog, after: int, handler: Handler, kind: str | None, batch: int) -> None:
+    def __init__(
+        self, log: EventLog, after: int, handler: Handler, kind: str | None, batch: int, gather: float
+    ) -> None:
         self._log = log
         self._handler = handler
         self._kind = kind
         self._batch = batch
+        self._gather = gather
+        self._hurry = asyncio.Event()
         self._inbox: Inbox | None = None
         self._in_hand = 0
         self._behind = 0  # read up to here from the stream before taking from the inbox
@@ -52,6 +56,10 @@ class Follower:
         """How many commits wait for the handler, at most: while it reads the past, other kinds count too."""
         present = len(self._inbox) if self._inbox is not None else 0
         return present + (self._behind - self.position if self._behind > self.position else self._in_hand)
+
+    def hurry(self) -> None:
+        """Somebody waits for what the handler does: do not gather."""
+        self._hurry.set()
 
     async def stop(self) -> None:
         """Stop after the batch in hand was cancelled; what it was handling is not counted as handled."""
@@ -91,7 +99,11 @@ class Follower:
                     await self._hand_over(commits)
             self._behind = 0
             while True:
-                await self._hand_over(await inbox.take(self._batch))
+                await inbox.filled()
+                if self._gather and not self._hurry.is_set():
+                    await _at_most(self._gather, self._hurry)
+                self._hurry.clear()
+                await self._hand_over(inbox.take(self._batch))
         finally:
             self._log.tail.give_back(inbox)
 
@@ -106,3 +118,11 @@ class Follower:
             raise _HandlerRaised from error
         self.position = fresh[-1].position
         self._in_hand = 0
+
+
+async def _at_most(seconds: float, event: asyncio.Event) -> None:
+    timer = asyncio.get_running_loop().call_later(seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()

@@ -267,10 +267,13 @@ class EventLog:
             raise LogUnavailable(f"reading the log broke off: {error}") from error
 
     async def follow(
-        self, after: int, handler: Handler, *, kind: str | None = None, batch: int = SCAN_BATCH
+        self, after: int, handler: Handler, *, kind: str | None = None, batch: int = SCAN_BATCH, gather: float = 0.0
     ) -> Follower:
-        """Hand every commit after a position to `handler`, in order, now and in future, until `Follower.stop`."""
-        return Follower(self, after, handler, kind, batch)
+        """Hand every commit after a position to `handler`, in order, now and in future, until `Follower.stop`.
+
+        `gather`: seconds that a commit may wait for others, unless `Follower.hurry` is called.
+        """
+        return Follower(self, after, handler, kind, batch, gather)
 
     @asynccontextmanager
     async def feed(self, subject: str, *, after: int = 0, last_per_subject: bool = False) -> AsyncIterator[Feed]:

@@ -64,13 +64,16 @@ class Inbox:
         self.ended = error
         self._wake.set()
 
-    async def take(self, limit: int) -> list[Recorded]:
-        """The next 1 to `limit` commits. Raises what the inbox ended with."""
+    async def filled(self) -> None:
+        """Wait until there is something to take. Raises what the inbox ended with."""
         while not self._commits:
             if self.ended is not None:
                 raise self.ended
             self._wake.clear()
             await self._wake.wait()
+
+    def take(self, limit: int) -> list[Recorded]:
+        """The next `limit` commits at most."""
         taken = [self._commits.popleft() for _ in range(min(limit, len(self._commits)))]
         self._bytes -= sum(len(one.raw) for one in taken)
         return taken

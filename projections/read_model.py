@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from sqlalchemy import Select, func, select
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
+T = TypeVar("T")
+
 OPEN_SECONDS = 10.0
 OPEN_PAUSE_SECONDS = 0.05
 # How long closing waits for reads in hand; a database that hangs longer is left to itself.
@@ -67,6 +69,7 @@ class ReadModel:
         self._horizon: Horizon = horizon(self._name)
         self._subscription: Subscription | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._patience = 0.0
 
     @classmethod
     async def open(cls, url: str, *, nats: Client | None = None, timeout: float = OPEN_SECONDS) -> ReadModel:
@@ -113,6 +116,30 @@ class ReadModel:
                 return self._horizon.position >= position
         return True
 
+    async def shown(self, position: int, timeout: float) -> None:
+        """See to it that whoever reads from now on finds this position, as far as that is possible in the time.
+
+        With the projector in this process it is the next read that waits, if it comes that soon; else waiting is done
+        here, for the client may read through another process.
+        """
+        if self._horizon.local:
+            self._horizon.expected = max(self._horizon.expected, position)
+            self._patience = timeout
+        else:
+            await self.wait_for(position, timeout)
+
+    async def _small(self, read: Callable[[ReadConnection], T]) -> T:
+        await self._expected()
+        return await self._reader.small(read)
+
+    async def _large(self, read: Callable[[ReadConnection], T]) -> T:
+        await self._expected()
+        return await self._reader.large(read)
+
+    async def _expected(self) -> None:
+        if self._horizon.expected > self._horizon.position:
+            await self.wait_for(self._horizon.expected, self._patience)
+
     async def _look(self) -> None:
         sql = self._statements.text("select position from positions where name=?")
         found = await self._reader.small(lambda connection: connection.rows(sql, (LOG,)))
@@ -133,7 +160,7 @@ class ReadModel:
     async def server(self, id: str) -> Server | None:
         """The newest known state; deleted servers included."""
         sql = self._statements.text("select state from servers where id=?")
-        found = await self._reader.small(lambda connection: connection.rows(sql, (id,)))
+        found = await self._small(lambda connection: connection.rows(sql, (id,)))
         return decode_server(found[0][0]) if found else None
 
     async def servers(self, query: ServerQuery) -> list[Server]:
@@ -146,17 +173,17 @@ class ReadModel:
             statement = queries_servers.list_statement(query, self.dialect, marker)
             return [decode_server(row[2]) for row in _execute(connection, statement)]
 
-        return await self._reader.large(read)
+        return await self._large(read)
 
     async def servers_count(self, query: ServerQuery) -> int:
         statement = queries_servers.count_statement(query, self.dialect)
-        return await self._reader.large(lambda connection: int(_execute(connection, statement)[0][0]))
+        return await self._large(lambda connection: int(_execute(connection, statement)[0][0]))
 
     async def usage(self, project_id: str) -> Usage:
         statement = select(
             func.count(), func.coalesce(func.sum(servers.c.vcpus), 0), func.coalesce(func.sum(servers.c.memory_mb), 0)
         ).where(servers.c.project_id == project_id, servers.c.deleted == 0)
-        found = await self._reader.large(lambda connection: connection.select(statement))
+        found = await self._large(lambda connection: connection.select(statement))
         instances, cores, ram = map(int, found[0])
         return Usage(instances=instances, cores=cores, ram=ram)
 
@@ -190,7 +217,7 @@ class ReadModel:
             found = read_actions(connection, text, server_id, query)
             return with_steps(connection, text, server_id, found) if steps else [action_row(row) for row in found]
 
-        return await (self._reader.large(read) if steps else self._reader.small(read))
+        return await (self._large(read) if steps else self._small(read))
 
     async def action(self, server_id: str, request_id: str) -> ActionRow | None:
         """The newest action of this request, with its events and steps."""
@@ -200,12 +227,12 @@ class ReadModel:
             found = read_action(connection, text, server_id, request_id)
             return with_steps(connection, text, server_id, found)
 
-        return next(iter(await self._reader.small(read)), None)
+        return next(iter(await self._small(read)), None)
 
     async def newest_actions(self, server_ids: Sequence[str]) -> dict[str, ActionRow]:
         """The newest action of each of these servers, without steps."""
         statement = queries.newest_actions_statement(server_ids[:MAX_LIMIT])
-        found = await self._reader.large(lambda connection: connection.select(statement))
+        found = await self._large(lambda connection: connection.select(statement))
         return {row.server_id: action_row(row) for row in found}
 
     # --- resources ----------------------------------------------------------------------------------------------
@@ -213,7 +240,7 @@ class ReadModel:
     async def resource(self, kind: str, id: str) -> Resource | None:
         """The newest known state; deleted resources included."""
         sql = self._statements.text("select state from resources where kind=? and id=?")
-        found = await self._reader.small(lambda connection: connection.rows(sql, (kind, id)))
+        found = await self._small(lambda connection: connection.rows(sql, (kind, id)))
         return domain_resources.decode(kind, found[0][0]) if found else None
 
     async def resource_by_name(self, kind: str, name: str, project_id: str | None = None) -> Resource | None:
@@ -249,7 +276,7 @@ class ReadModel:
             found = connection.select(queries.resources_statement(conditions, sort, limit, after))
             return [domain_resources.decode(kind, row[0]) for row in found]
 
-        return await self._reader.large(read)
+        return await self._large(read)
 
     async def hosts(self) -> list[HostRow]:
         """Every host with what is placed on it, by name."""
@@ -259,25 +286,25 @@ class ReadModel:
             placed = {row[0]: row for row in connection.select(queries.placed_statement())}
             return [_host_row(host, placed.get(host.name)) for host in (_decode_host(row[0]) for row in found)]
 
-        return await self._reader.large(read)
+        return await self._large(read)
 
     async def placements(self, host: str) -> list[PlacementRow]:
         """What is placed on a host, server by server."""
         statement = select(placement).where(placement.c.host == host).order_by(placement.c.server_id, placement.c.role)
-        found = await self._reader.large(lambda connection: connection.select(statement))
+        found = await self._large(lambda connection: connection.select(statement))
         return [PlacementRow(**row._mapping) for row in found]
 
     # --- events and rejections ----------------------------------------------------------------------------------
 
     async def events(self, query: EventQuery) -> list[LogEventRow]:
         statement = queries.events_statement(query)
-        found = await self._reader.large(lambda connection: connection.select(statement))
+        found = await self._large(lambda connection: connection.select(statement))
         return [log_event_row(row) for row in found]
 
     async def commit_position(self, aggregate_id: str, *, upto: int | None = None, at: datetime | None = None) -> int:
         """The position of the aggregate's newest commit at or before a position or a time; 0 if there is none."""
         sql, parameters = queries.commit_text(aggregate_id, upto, at)
-        found = await self._reader.small(lambda connection: connection.rows(self._statements.text(sql), parameters))
+        found = await self._small(lambda connection: connection.rows(self._statements.text(sql), parameters))
         return position_of(found[0][0]) if found else 0
 
     async def rejections(
@@ -301,7 +328,7 @@ class ReadModel:
             before_id=before_id,
             limit=limit,
         )
-        found = await self._reader.large(lambda connection: connection.select(statement))
+        found = await self._large(lambda connection: connection.select(statement))
         return [rejection_row(row) for row in found]
 
 

@@ -8,6 +8,7 @@ name the read model they are about: several may live on one NATS.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from weakref import WeakKeyDictionary
@@ -16,11 +17,17 @@ SUBJECT = "projector.position"
 
 
 class Horizon:
-    """How far a read model is known to be. `local`: the projector that moves it runs in this process."""
+    """How far a read model is known to be. `local`: the projector that moves it runs in this process.
+
+    `expected` is the newest position that this process has answered for: whoever reads next has to be shown it. `hurry`
+    is called when somebody begins to wait.
+    """
 
     def __init__(self) -> None:
         self.position = 0
+        self.expected = 0
         self.local = False
+        self.hurry: Callable[[], None] = _nothing
         self._waiting: list[tuple[int, int, asyncio.Future[bool]]] = []
         self._tie = count()
 
@@ -44,6 +51,7 @@ class Horizon:
         """Whether the position was reached within `timeout` seconds."""
         if position <= self.position:
             return True
+        self.hurry()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         heappush(self._waiting, (position, next(self._tie), future))
@@ -55,6 +63,10 @@ class Horizon:
             future.cancel()
             if len(self._waiting) > 64:
                 self._waiting = sorted(entry for entry in self._waiting if not entry[2].done())
+
+
+def _nothing() -> None:
+    """There is nobody to hurry."""
 
 
 def _give_up(future: asyncio.Future[bool]) -> None:

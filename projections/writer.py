@@ -6,16 +6,22 @@ projectors on one database the slower one is told (`Fenced`) instead of writing 
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from eventlog.envelope import Recorded
-from projections.database import Statements
+from projections.database import LOCK_SECONDS, Statements
 from projections.fold import ActionKey, Changes, Fold, Row
 from projections.fold_actions import ActionFold, ActionRecord, StepFold
 from projections.schema import LOG, action_steps, actions, events, positions, resources, servers
+
+# SQLite's log is copied into its file after about so many pages (of 4 KiB), by `checkpoint`; a batch writes some ten
+# pages and about one more per commit.
+CHECKPOINT_PAGES = 8000
+PAGES_PER_BATCH = 10
 
 
 class Fenced(Exception):
@@ -33,9 +39,12 @@ class Writer:
         self._engine = engine
         assert engine.dialect.loaded_dbapi is not None
         self.driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        self.is_sqlite = engine.dialect.name == "sqlite"
         self._statements = Statements(engine.dialect)
         self._connection: Connection | None = None
         self._fold = Fold(self)
+        self._pages = 0
+        self._lock_seconds = -1  # how long the connection waits for another one's lock; -1: not told yet
         self.position = 0
         self.hash: str | None = None
 
@@ -44,6 +53,9 @@ class Writer:
         self.close()
         self._connection = self._engine.connect()
         self._fold = Fold(self)
+        self._lock_seconds = -1
+        if self.is_sqlite:
+            self._pragma("wal_autocheckpoint=0")
         with self._connection.begin():
             row = self._connection.execute(
                 positions.select()
@@ -58,8 +70,45 @@ class Writer:
             self._connection.close()
             self._connection = None
 
+    def apply_at_once(self, batch: list[Recorded]) -> int | None:
+        """As `apply`, on SQLite; None instead of waiting while another connection writes."""
+        if self._connection is None:
+            return None
+        self._wait_for_locks(0)
+        try:
+            return self._apply(batch)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return None
+
+    @property
+    def checkpoint_due(self) -> bool:
+        return self.is_sqlite and self._pages > CHECKPOINT_PAGES
+
+    def checkpoint(self) -> None:
+        """Copy SQLite's log into its file, which waits for the disk: between two batches, where nobody waits for it."""
+        self._open_connection()
+        self._pragma("wal_checkpoint(passive)")
+        self._pages = 0
+
+    def _wait_for_locks(self, seconds: int) -> None:
+        if self.is_sqlite and seconds != self._lock_seconds:
+            self._pragma(f"busy_timeout={seconds * 1000}")
+            self._lock_seconds = seconds
+
+    def _pragma(self, text: str) -> None:
+        assert self._connection is not None
+        driver: Any = self._connection.connection.driver_connection
+        driver.execute(f"pragma {text}").close()
+
     def apply(self, batch: list[Recorded]) -> int:
         """Write what a batch changed; commits that are already in are left out. Returns the position. Raises Fenced."""
+        self._open_connection()
+        self._wait_for_locks(LOCK_SECONDS)
+        return self._apply(batch)
+
+    def _apply(self, batch: list[Recorded]) -> int:
         connection = self._open_connection()
         fresh = [recorded for recorded in batch if recorded.position > self.position]
         if not fresh:
@@ -76,6 +125,7 @@ class Writer:
             self.close()  # the fold is ahead of the database: the next call loads again
             raise
         self.position, self.hash = fresh[-1].position, fresh[-1].hash
+        self._pages += PAGES_PER_BATCH + len(fresh)
         return self.position
 
     def _open_connection(self) -> Connection:
