@@ -92,7 +92,7 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
         told = CommandSettings(images_dir=given.images_dir, volumes_dir=given.volumes_dir)
 
         async def visible(position: int) -> None:
-            await read.wait_for(position, 5.0)
+            await read.shown(position, 5.0)
 
         commands = Commands(log, visible=visible, settings=told, hosts=watch)
         tokens = Tokens(load_keys(data), read, recheck=given.token_recheck_seconds)

@@ -117,7 +117,7 @@ async def running_plane(data: Path, mounts: dict[str, ModuleType], **driver_opti
         stack.push_async_callback(watch.stop)
 
         async def visible(position: int) -> None:
-            await read.wait_for(position, 5.0)
+            await read.shown(position, 5.0)
 
         commands = Commands(log, visible=visible, settings=settings, hosts=watch)
         duty = Duty(log, commands, read, settings, watch, me="this test", is_gone=lambda _: False)

@@ -100,7 +100,7 @@ class System:
         await watch.start()
 
         async def visible(position: int) -> None:
-            await read.wait_for(position, settings.visible_timeout)
+            await read.shown(position, settings.visible_timeout)
 
         commands = Commands(log, visible=visible, settings=settings, hosts=watch)
         term = await LeaseSeeker(log, commands, "this test", lambda _: False).acquire()
