@@ -110,7 +110,7 @@ def _problem(error: Rejected, request_id: str) -> dict[str, Any]:
         "status": error.code,
         "detail": error.message,
         "reason": error.reason,
-        "hint": error.hint,
+        "hint": error.advice,
         "request_id": request_id,
     }
 

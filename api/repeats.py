@@ -8,8 +8,10 @@ the creation of servers) and image data, which is not held in memory, pass throu
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -73,7 +75,7 @@ class Repeats:
             await self._ask(scope, body, given)
             if given.status >= 500:
                 raise Unavailable("An answer that is not kept")
-            return {"sealed": commands.settings.seal(msgspec.json.encode(given).decode())}
+            return {"sealed": commands.settings.seal(_packed(given))}
 
         request = [scope["method"], scope["path"], scope.get("query_string", b"").decode("latin-1"), _plain(body)]
         try:
@@ -82,7 +84,7 @@ class Repeats:
             if not given.status:
                 raise
             return given
-        return given if given.status else msgspec.json.decode(commands.settings.unseal(kept["sealed"]), type=_Answer)
+        return given if given.status else _unpacked(commands.settings.unseal(kept["sealed"]))
 
     async def _ask(self, scope: Scope, body: bytes, given: _Answer) -> None:
         sent = False
@@ -101,6 +103,17 @@ class Repeats:
                 given.body += message.get("body", b"")
 
         await self.app(scope, receive, send)
+
+
+def _packed(answer: _Answer) -> str:
+    """An answer as text, a fraction of its size: what is kept under a key has a limit."""
+    return base64.b85encode(zlib.compress(msgspec.json.encode(answer))).decode()
+
+
+def _unpacked(text: str) -> _Answer:
+    if text.startswith("{"):  # kept by a version that did not pack
+        return msgspec.json.decode(text, type=_Answer)
+    return msgspec.json.decode(zlib.decompress(base64.b85decode(text)), type=_Answer)
 
 
 async def _body(receive: Receive) -> bytes | None:

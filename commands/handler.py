@@ -164,7 +164,10 @@ class Commands(SmallAggregates):
         if not allowed(
             MACHINE.rule("create").policy, context.actor.roles, context.actor.project_id, context.actor.project_id
         ):
-            raise Forbidden("Policy doesn't allow os_compute_api:servers:create to be performed.")
+            raise Forbidden(
+                "Policy doesn't allow os_compute_api:servers:create to be performed.",
+                hint="It needs the role member in the project.",
+            )
         if new.user_data:
             blob_id = str(uuid5(NAMESPACE_OID, new.user_data))
             if await self.load("blob", blob_id) is None:
@@ -219,7 +222,7 @@ class Commands(SmallAggregates):
                 loaded = conflict.current
                 continue
             return after
-        raise Unavailable(f"Server {server_id} is changing too fast for the control plane")
+        raise Unavailable(f"Server {server_id} is changing too fast for the control plane", hint="It is tried again.")
 
     async def ask_agent(
         self, server_id: str, kind: str, params: dict[str, Any], timeout: float = 10.0

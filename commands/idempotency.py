@@ -23,13 +23,14 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from commands.context import CommandContext
-from commands.streams import IDEMPOTENCY
+from commands.streams import IDEMPOTENCY, MAX_KEPT_BYTES
 from domain.errors import Invalid, KeyReused, Rejected, Unavailable, refusal_of
 from eventlog.log import EventLog
 
 log_ = structlog.get_logger(__name__)
 
 MAX_KEY = 255
+HEADERS_BYTES = 1024
 PUBLISH_SECONDS = 1.5
 PUBLISH_ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.02  # between two looks for another process's answer; it doubles
@@ -42,6 +43,14 @@ class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
     message: str
     hint: str = ""
+
+
+_NOT_KEPT = _Refusal(
+    code=409,
+    reason="answer_not_kept",
+    message="The request with this Idempotency-Key was carried out, and its answer was too large to keep",
+    hint="Look at what it made or changed; use a new key for a new request.",
+)
 
 
 class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,7 +93,11 @@ class Idempotency:
         """
         key = context.idempotency_key
         if not key or len(key) > MAX_KEY:
-            raise Invalid(f"Idempotency-Key must have 1 to {MAX_KEY} characters", reason="idempotency_key")
+            raise Invalid(
+                f"Idempotency-Key must have 1 to {MAX_KEY} characters",
+                hint="A UUID will do.",
+                reason="idempotency_key",
+            )
         subject = f"idempotency.{uuid5(NAMESPACE_URL, scope + self.seed(context)).hex}"
         fingerprint = hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()
         mine = _Record(fingerprint, context.request_id, datetime.now(UTC))
@@ -138,6 +151,8 @@ class Idempotency:
         try:
             answer = await work()
             left = msgspec.structs.replace(record, answer=answer)
+            if len(msgspec.json.encode(left)) > MAX_KEPT_BYTES - HEADERS_BYTES:
+                left = msgspec.structs.replace(record, refusal=_NOT_KEPT)
         except Rejected as rejected:
             if rejected.code < 500:
                 refusal = _Refusal(rejected.code, rejected.reason, rejected.message, rejected.hint)

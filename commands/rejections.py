@@ -94,7 +94,7 @@ async def record(
         code=rejected.code,
         reason=rejected.reason,
         message=rejected.message[:MAX_TEXT],
-        hint=rejected.hint,
+        hint=rejected.advice,
         params=redact(params),
     )
     try:

@@ -67,7 +67,7 @@ class SmallAggregates(Appending):
                 raise KeyReused(
                     "This Idempotency-Key was used for another request", hint="Use a new key for a new request."
                 )
-        raise Conflict(f"{kind} {id} already exists")
+        raise Conflict(f"{kind} {id} already exists", hint="Use another id, or change the one that is there.")
 
     async def update(
         self,
@@ -135,7 +135,7 @@ class SmallAggregates(Appending):
         try:
             after = resources.evolve(kind, state, id, change, now, version=version)
         except resources.InvalidResource as error:
-            raise Invalid(str(error)) from error
+            raise Invalid(str(error), hint="Send fields and types as the API describes them.") from error
         event = Event(type=f"{kind}.{verb}.succeeded", data=msgspec.Raw(msgspec.json.encode(change)))
         recorded = await self.append(kind, id, loaded, [event], resources.encode(after), context, now)
         if visible:

@@ -21,6 +21,7 @@ IDEMPOTENCY = "CHRONOVA_IDEMPOTENCY"
 REPORTS_CONSUMER = "conductor"
 REPORTS_ACK_SECONDS = 5  # a report that was not settled comes again after so long
 DIRECT_ATTEMPTS = 3
+MAX_KEPT_BYTES = 1_000_000  # of an answer under an idempotency key; a nats-server takes 1 MiB unless told otherwise
 
 _DAY = 24 * 3600
 
@@ -64,7 +65,7 @@ CONFIGS = (
         discard=DiscardPolicy.OLD,
         max_msgs_per_subject=1,
         max_age=_DAY,
-        max_msg_size=1 << 16,
+        max_msg_size=MAX_KEPT_BYTES,
         duplicate_window=1,
         allow_direct=True,
     ),
@@ -72,7 +73,7 @@ CONFIGS = (
 
 
 async def ensure_streams(js: JetStreamContext) -> None:
-    """Create what is missing. An existing stream keeps its configuration."""
+    """Create what is missing. An existing one keeps its configuration, but takes messages as large as are sent now."""
     await asyncio.gather(*(_ensure(js, config) for config in CONFIGS))
 
 
@@ -119,9 +120,13 @@ def _term_of(consumer: str) -> int:
 async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
     assert config.name is not None
     try:
-        await js.stream_info(config.name)
+        found = (await js.stream_info(config.name)).config
     except NotFoundError:
         await js.add_stream(config)
+        return
+    if (found.max_msg_size or -1) != -1 and (config.max_msg_size or 0) > (found.max_msg_size or 0):
+        found.max_msg_size = config.max_msg_size
+        await js.update_stream(found)
 
 
 async def ensure_host_consumer(js: JetStreamContext, host: str) -> None:

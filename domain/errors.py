@@ -13,6 +13,7 @@ class Rejected(Exception):
     code = 409
     reason = "conflict"
     recorded = False  # it stands among the recorded rejections already, or has no place there
+    usual_hint = "Read the resource again and decide on what it is now."
     about: tuple[str, str, str] | None = None  # kind, id and verb of the change, where whoever refused it knows them
 
     def __init__(self, message: str, *, hint: str = "", code: int | None = None, reason: str | None = None) -> None:
@@ -25,6 +26,11 @@ class Rejected(Exception):
             self.reason = reason
 
     @property
+    def advice(self) -> str:
+        """What to do next: the hint, or what usually helps against a refusal of this class."""
+        return self.hint or self.usual_hint
+
+    @property
     def text(self) -> str:
         """The sentence shown to a person: the message, then what to do next."""
         return (
@@ -35,16 +41,19 @@ class Rejected(Exception):
 
 
 class Invalid(Rejected):
+    usual_hint = "Correct the request as the message says and send it again."
     code = 400
     reason = "invalid"
 
 
 class Forbidden(Rejected):
+    usual_hint = "Ask somebody who has the role for it, or an administrator."
     code = 403
     reason = "forbidden"
 
 
 class NotFound(Rejected):
+    usual_hint = "List what there is: it may have been deleted, or belong to another project."
     code = 404
     reason = "not_found"
 
@@ -55,6 +64,7 @@ class Conflict(Rejected):
 
 
 class Gone(Rejected):
+    usual_hint = "There is nothing to use in its place."
     code = 410
     reason = "gone"
 
@@ -65,6 +75,7 @@ class PreconditionFailed(Rejected):
 
 
 class TooLarge(Rejected):
+    usual_hint = "Send less, or remove something first."
     code = 413
     reason = "too_large"
 
@@ -72,16 +83,19 @@ class TooLarge(Rejected):
 class KeyReused(Rejected):
     """An idempotency key came back with another body."""
 
+    usual_hint = "Use a new key for a new request."
     code = 422
     reason = "idempotency_key_reused"
 
 
 class NotImplementedHere(Rejected):
+    usual_hint = "This deployment does not do it: leave it out, or do it another way."
     code = 501
     reason = "not_implemented"
 
 
 class Unavailable(Rejected):
+    usual_hint = "Send it again in a moment, with the same Idempotency-Key if it had one."
     code = 503
     reason = "unavailable"
 

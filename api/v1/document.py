@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from api.v1.scope import redacted
-from domain.decide import Context, refuse
+from domain.decide import MOVES, Context, must_be_possible, refuse
 from domain.errors import Rejected
 from domain.machine import MACHINE
 from domain.policy import allowed
@@ -47,6 +47,8 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
         host_up=server.host is None or services.commands.hosts.is_up(server.host),
     )
     try:
+        if command in MOVES:
+            must_be_possible(command)
         refuse(server, command, context)
     except Rejected as rejected:
         return rejected

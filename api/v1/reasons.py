@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.errors import Rejected
+from domain.errors import Forbidden, Rejected
 from domain.machine import MACHINE
 from domain.server import Server
 from domain.states import status
@@ -179,7 +179,13 @@ def why_refused(command: str, refusal: Rejected | None, permitted: bool) -> dict
     """Whether a command could be given now, and if not, why."""
     if not permitted:
         needed = MACHINE.rule(command).policy.replace("_", " ").lower()
-        return {"command": command, "legal": False, "reason": "forbidden", "message": f"It needs {needed}.", "hint": ""}
+        return {
+            "command": command,
+            "legal": False,
+            "reason": "forbidden",
+            "message": f"It needs {needed}.",
+            "hint": Forbidden.usual_hint,
+        }
     if refusal is None:
         return {"command": command, "legal": True, "reason": None, "message": "", "hint": ""}
     return {
@@ -187,5 +193,5 @@ def why_refused(command: str, refusal: Rejected | None, permitted: bool) -> dict
         "legal": False,
         "reason": refusal.reason,
         "message": refusal.message,
-        "hint": refusal.hint,
+        "hint": refusal.advice,
     }

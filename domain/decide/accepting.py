@@ -53,7 +53,7 @@ def must_be_possible(command: str) -> None:
         hint="A server stays on its host. Make an image of it, create a new server from that on the host you want, "
         "and delete the old one."
         if command in MOVES
-        else "",
+        else "Leave it out, or do it another way.",
         reason="not_carried_out",
     )
 
@@ -61,7 +61,10 @@ def must_be_possible(command: str) -> None:
 def accept(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     """The events of a user's (or operator's) command. Raises `Rejected`."""
     if command == "reset-network":
-        raise Gone("This resource is no longer available. No forwarding address is given.")
+        raise Gone(
+            "This resource is no longer available. No forwarding address is given.",
+            hint="A guest asks for its address again by itself: reboot it.",
+        )
     if command in ("delete", "force-delete") and server.operation is not None:
         if server.deleted:
             refuse(server, command, context)

@@ -59,7 +59,12 @@ MAX_METADATA = 128
 def _metadata_set(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     wanted: dict[str, str] = params["metadata"] if params.get("replace") else server.metadata | params["metadata"]
     if len(wanted) > MAX_METADATA:
-        raise Invalid("Maximum number of metadata items exceeds 128", code=403, reason="quota")
+        raise Invalid(
+            f"Maximum number of metadata items exceeds {MAX_METADATA}",
+            hint="Delete some first.",
+            code=403,
+            reason="quota",
+        )
     if wanted == server.metadata:
         return []
     return _at_once(server, "metadata-set", context, {"metadata": wanted}, {"before": server.metadata, "after": wanted})
@@ -68,7 +73,7 @@ def _metadata_set(server: Server, params: dict[str, Any], context: Context) -> l
 def _metadata_delete(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     key = params["key"]
     if key not in server.metadata:
-        raise NotFound("Metadata item was not found")
+        raise NotFound("Metadata item was not found", hint="The server's metadata lists the keys that it has.")
     rest = {name: value for name, value in server.metadata.items() if name != key}
     return _at_once(server, "metadata-delete", context, {"metadata": rest}, {"key": key})
 
@@ -79,7 +84,7 @@ MAX_TAGS = 50
 def _tags(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     wanted = tuple(dict.fromkeys(params["tags"]))
     if len(wanted) > MAX_TAGS:
-        raise Invalid(f"The number of tags exceeded the per-server limit {MAX_TAGS}")
+        raise Invalid(f"The number of tags exceeded the per-server limit {MAX_TAGS}", hint="Remove some first.")
     if wanted == server.tags:
         return []
     return _at_once(server, "tags", context, {"tags": wanted}, {"before": [*server.tags], "after": [*wanted]})
@@ -88,7 +93,7 @@ def _tags(server: Server, params: dict[str, Any], context: Context) -> list[Serv
 def _reset_state(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     vm_state = params["state"]
     if vm_state not in ("active", "error"):
-        raise Invalid(f"'{vm_state}' is not one of ['active', 'error']")
+        raise Invalid(f"'{vm_state}' is not one of ['active', 'error']", hint="A state is set to one of these two.")
     decision = Decision(server, context.now)
     cancel_open(decision, "ended by reset-state", context.request_id)
     before = {"vm_state": server.vm_state, "task_state": server.task_state}
@@ -113,7 +118,7 @@ def _security_group(command: str) -> Any:
         else:
             if not present:
                 message = f"Security group {group} not associated with the instance {server.id}"
-                raise NotFound(message)
+                raise NotFound(message, hint="The server shows the groups that it has.")
             groups = tuple(name for name in server.security_groups if name != group)
         return _at_once(server, command, context, {"security_groups": groups}, {"group": group})
 

@@ -58,21 +58,26 @@ def _check_unshelve(server: Server, params: dict[str, Any], context: Context) ->
 
 def _check_detach_interface(server: Server, params: dict[str, Any], context: Context) -> None:
     if all(interface.port_id != params["port_id"] for interface in server.interfaces):
-        raise NotFound(f"Port {params['port_id']} not found.")
+        raise NotFound(f"Port {params['port_id']} not found.", hint="The server's os-interface lists its ports.")
 
 
 def _check_attach_volume(server: Server, params: dict[str, Any], context: Context) -> None:
     volume_id = params["volume"]["id"]
     if any(attachment.volume_id == volume_id for attachment in server.volumes):
-        raise Invalid(f"Invalid volume: volume '{volume_id}' is already attached to this server")
+        raise Invalid(
+            f"Invalid volume: volume '{volume_id}' is already attached to this server", hint="There is nothing to do."
+        )
     device = params["volume"].get("device")
     if device and any(attachment.device == device for attachment in server.volumes):
-        raise Conflict(f"The supplied device path ({device}) is in use.")
+        raise Conflict(f"The supplied device path ({device}) is in use.", hint="Leave it out: a free one is chosen.")
 
 
 def _check_detach_volume(server: Server, params: dict[str, Any], context: Context) -> None:
     if all(attachment.volume_id != params["volume_id"] for attachment in server.volumes):
-        raise NotFound(f"Instance {server.id} is not attached to volume {params['volume_id']}", code=404)
+        raise NotFound(
+            f"Instance {server.id} is not attached to volume {params['volume_id']}",
+            hint="The server's os-volume_attachments lists its volumes.",
+        )
 
 
 CHECKS: dict[str, Any] = {

@@ -128,7 +128,11 @@ def resolve_stuck(server: Server, how: str, context: Context) -> list[ServerEven
     """An operator's word on a failed undo: retry it, skip it, or abandon the rest."""
     operation = server.operation
     if operation is None or not operation.stuck:
-        raise Conflict(f"Instance {server.id} has no stuck operation", reason="not_stuck")
+        raise Conflict(
+            f"Instance {server.id} has no stuck operation",
+            hint="chronova stuck list shows those that have.",
+            reason="not_stuck",
+        )
     decision = Decision(server, context.now)
     if how == "retry":
         deadline = context.now + timedelta(seconds=UNDO_SECONDS)
@@ -138,7 +142,7 @@ def resolve_stuck(server: Server, how: str, context: Context) -> list[ServerEven
     elif how == "abandon":
         settle(decision, msgspec.structs.replace(operation, attempt=MAX_ATTEMPTS))
     else:
-        raise Invalid(f"'{how}' is not one of retry, skip, abandon")
+        raise Invalid(f"'{how}' is not one of retry, skip, abandon", hint="Say which of the three.")
     return decision.events
 
 

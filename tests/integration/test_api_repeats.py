@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
@@ -44,6 +45,20 @@ async def admin(api: Deployment) -> AsyncIterator[httpx.AsyncClient]:
 
 def key() -> dict[str, str]:
     return {"Idempotency-Key": str(uuid4())}
+
+
+async def test_a_large_answer_is_kept_as_it_was(admin: httpx.AsyncClient) -> None:
+    flavor = {"name": "large", "id": "large", "vcpus": 1, "ram": 64, "disk": 1}
+    assert (await admin.post("/compute/v2.1/flavors", json={"flavor": flavor})).status_code == 200
+    specs = {f"key:{number}": token_hex(120) for number in range(400)}
+    given, path = key(), "/compute/v2.1/flavors/large/os-extra_specs"
+    first = await admin.post(path, json={"extra_specs": specs}, headers=given)
+    assert first.status_code == 200, first.text
+    assert len(first.content) > 96 << 10
+    assert (await admin.delete(f"{path}/key:1")).status_code == 200
+    again = await admin.post(path, json={"extra_specs": specs}, headers=given)
+    assert again.content == first.content
+    assert "key:1" not in (await admin.get(path)).json()["extra_specs"]
 
 
 @pytest.mark.parametrize(("path", "wrapper", "fields"), CREATIONS, ids=[path for path, _, _ in CREATIONS])

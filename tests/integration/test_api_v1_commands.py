@@ -11,6 +11,8 @@ import pytest_asyncio
 
 from api import identity, v1
 from commands.context import SERVICE, CommandContext
+from domain.decide import MOVES
+from domain.workflows import WORKFLOWS
 from tests.plane import Plane, running_plane
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,6 +48,7 @@ async def test_stop_is_accepted_and_carried_out(plane: Plane, demo: httpx.AsyncC
     assert shown["server"]["status"] == "SHUTOFF"
     assert "start" in shown["commands"]
     assert "stop" not in shown["commands"]
+    assert set(shown["commands"]) & MOVES <= set(WORKFLOWS)  # what nothing carries out can not be done now
 
 
 async def test_an_illegal_command_is_409_with_reason_and_hint(plane: Plane, demo: httpx.AsyncClient) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.fernet import Fernet
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
 
 from commands.context import SERVICE
 from commands.handler import Commands
 from commands.idempotency import Idempotency, nothing_found
-from commands.streams import IDEMPOTENCY, ORDERS, REJECTIONS
+from commands.streams import IDEMPOTENCY, MAX_KEPT_BYTES, ORDERS, REJECTIONS, ensure_streams
 from domain.errors import Conflict, Forbidden, Invalid, KeyReused, NotFound, PreconditionFailed, Unavailable
 from eventlog.checkpoint import load_or_create_key, read_checkpoint
 from eventlog.nats_server import EmbeddedNats
-from tests.system import ADMIN, READER, STRANGER, System, context, new_server
+from tests.system import ADMIN, READER, STRANGER, WAIT_SECONDS, System, context, new_server
 
 WRITERS = 64
 
@@ -115,14 +117,23 @@ async def test_a_key_whose_process_died_before_the_answer_was_kept(system: Syste
     assert (again.request_id, again.position) == (first.request_id, first.position)
 
 
+async def kept_rejection(system: System, subject: str) -> RawStreamMsg:
+    """The newest one on a subject. It is sent without waiting for it to be stored."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            try:
+                return await system.log.js.get_last_msg(REJECTIONS, subject)
+            except NotFoundError:
+                await asyncio.sleep(0.01)
+
+
 async def test_rejections_are_recorded_without_their_secrets(system: System) -> None:
     server = await system.create()
     await system.do("stop", server.id)
     asked = context()
     with pytest.raises(Conflict):
         await system.commands.server("set-password", server.id, {"password": "hunter2"}, asked)
-    await system.log.nc.flush()
-    kept = await system.log.js.get_last_msg(REJECTIONS, f"rejected.server.{server.id}")
+    kept = await kept_rejection(system, f"rejected.server.{server.id}")
     rejection = msgspec.json.decode(kept.data or b"")
     assert rejection["request_id"] == asked.request_id
     assert rejection["code"] == 409
@@ -268,3 +279,28 @@ async def test_a_checkpoint_is_a_command_too(system: System, tmp_path: Path) -> 
     assert read_checkpoint(first.commit).is_signed_by(key.public_key())
     assert first.commit.meta.actor == SERVICE
     assert await system.commands.checkpoint(key) is None
+
+
+async def test_an_answer_too_large_to_be_kept_is_said_to_be(system: System) -> None:
+    """The work is done once: a repeat hears that it was done, and that its answer is not there."""
+    idempotency, done = Idempotency(system.log, 5.0), 0
+    asked = context(idempotency_key="much")
+
+    async def work() -> dict[str, Any]:
+        nonlocal done
+        done += 1
+        return {"much": "x" * MAX_KEPT_BYTES}
+
+    first = await idempotency.run(asked, "request", nothing_found, work)
+    assert len(first["much"]) == MAX_KEPT_BYTES
+    with pytest.raises(Conflict, match="too large to keep") as refused:
+        await idempotency.run(asked, "request", nothing_found, work)
+    assert (refused.value.reason, done) == ("answer_not_kept", 1)
+
+
+async def test_a_stream_of_an_older_version_takes_what_is_sent_now(system: System) -> None:
+    small = (await system.log.js.stream_info(IDEMPOTENCY)).config
+    small.max_msg_size = 1 << 16
+    await system.log.js.update_stream(small)
+    await ensure_streams(system.log.js)
+    assert (await system.log.js.stream_info(IDEMPOTENCY)).config.max_msg_size == MAX_KEPT_BYTES
