@@ -107,6 +107,7 @@ class Conductor:
             self.capacity.apply_server(decode_server(one.commit.state))
         for one in servers:
             self._react(one, starting=True)
+        self.filters.start()
         self._follower = await self.log.follow(position, self._handle)
         await self.reports.start(self.term.number)
         self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")

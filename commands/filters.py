@@ -46,8 +46,13 @@ class FilterBook:
         self._where: dict[str, str | None] = {}  # server id -> host
         self._known: dict[str, dict[str, Resource]] = {kind: {} for kind in KINDS}
         self._sent: dict[str, HostFilters] = {}
+        self._needed = asyncio.Event()  # a host filters
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Send what there is to send, from now on: hosts and servers have to be known."""
+        self._task = asyncio.create_task(self._serve(), name="filters")
 
     def apply_host(self, host: Host) -> None:
         """A host that the log knows: from now on it is sent its filters, if it filters."""
@@ -57,8 +62,7 @@ class FilterBook:
             self._hosts.add(host.name)
             self._sent.pop(host.name, None)
             self._changed.set()
-            if self._task is None:
-                self._task = asyncio.create_task(self._serve(), name="filters")
+            self._needed.set()
 
     def apply_server(self, server: Server) -> None:
         if server.deleted:
@@ -71,13 +75,14 @@ class FilterBook:
         """What was appended, in order."""
         for one in batch:
             self._position = max(self._position, one.position)
-            if self._task is not None and one.commit.kind in KINDS:
+            if self._needed.is_set() and one.commit.kind in KINDS:
                 self._keep(one)
 
     async def greet(self, host: str, capabilities: Iterable[str]) -> None:
         """Before a host can get its first guest: no port may pass anything until the filters come.
 
-        An agent that has filters already ignores it. A host that appears again is sent its filters anew.
+        An agent that has filters keeps them and takes whatever comes next for newer: a host that appears again is sent
+        its filters anew.
         """
         if KIND in capabilities:
             await self._publish(HostFilters(host, 0))
@@ -99,6 +104,7 @@ class FilterBook:
 
     async def _serve(self) -> None:
         """The boundary of this work: whatever is away is tried again, for filters are never given up."""
+        await self._needed.wait()
         while True:
             try:
                 await self._read_all()

@@ -1,7 +1,8 @@
 """Which addresses a port gets: from which subnets, and which are there to be given. Pure.
 
-As in Neutron: without a word about addresses a port gets one of each IP version, and one of every subnet whose guests
-make their IPv6 address themselves; that address follows from the port's MAC (EUI-64), so nobody may choose another.
+As in Neutron: without a word about addresses a port gets one of each IP version. Besides, and whatever is asked for, it
+has one of every subnet whose guests make their IPv6 address themselves; that follows from the port's MAC (EUI-64), so
+nobody may choose another.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def wanted_addresses(
     network_id: str, subnets: Sequence[Subnet], fixed_ips: Sequence[dict[str, str]] | None, mac: str
 ) -> list[tuple[Subnet, str | None]]:
     """Which subnets give an address, and which address where that is not the subnet's to choose. Raises `Invalid`."""
+    own = [(subnet, eui64(subnet.cidr, mac)) for subnet in _in_order(subnets) if makes_its_own(subnet)]
     if fixed_ips is None:
-        return _usual(subnets, mac)
+        return [*_one_of_each_version(subnets), *own]
     by_id = {subnet.id: subnet for subnet in subnets}
     wanted: list[tuple[Subnet, str | None]] = []
     for one in fixed_ips:
@@ -77,18 +79,19 @@ def wanted_addresses(
                 f"IP address {address} is not a valid IP for the specified subnet.", reason="InvalidIpForSubnet"
             )
         wanted.append((found, _chosen(found, address, mac)))
-    return wanted
+    return wanted + [one for one in own if one not in wanted]
 
 
-def _usual(subnets: Sequence[Subnet], mac: str) -> list[tuple[Subnet, str | None]]:
+def _in_order(subnets: Sequence[Subnet]) -> list[Subnet]:
+    return sorted(subnets, key=lambda one: (str(one.created_at), one.id))
+
+
+def _one_of_each_version(subnets: Sequence[Subnet]) -> list[tuple[Subnet, str | None]]:
     families: dict[int, Subnet] = {}
-    own: list[tuple[Subnet, str | None]] = []
-    for subnet in sorted(subnets, key=lambda one: (str(one.created_at), one.id)):
-        if makes_its_own(subnet):
-            own.append((subnet, eui64(subnet.cidr, mac)))
-        else:
+    for subnet in _in_order(subnets):
+        if not makes_its_own(subnet):
             families.setdefault(subnet.ip_version, subnet)
-    return [*((subnet, None) for subnet in families.values()), *own]
+    return [(subnet, None) for subnet in families.values()]
 
 
 def _chosen(subnet: Subnet, address: str | None, mac: str) -> str | None:

@@ -123,7 +123,10 @@ class LibvirtDriver:
         for known in records.all_of(self._files):
             self._services.networks.listen(known.spec.nics)
         if self._services.filters is not None:
-            await self._connection.run(self._services.filters.open)
+            try:
+                await self._connection.run(self._services.filters.open)
+            except OrderFailed as error:  # tried again with every check
+                log.error("the port filters are not as ordered", host=self._host, error=error.fault.details)
             self._spawn(self._keep_filters(self._services.filters))
         self._started_at = datetime.now(UTC)
         self._expected = {guest.server_id: guest.power_state for guest in await self.guests()}

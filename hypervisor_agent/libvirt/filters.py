@@ -38,7 +38,7 @@ class PortFilters:
         self._table = f"chronova-{digest[:10]}"
         self._path = files.data / "filters.json"
         self._known = _load(self._path)
-        self._listing = ""
+        self._listing: str | None = None  # as it was left; null until it was applied
 
     def open(self) -> None:
         """Apply what was ordered before."""
@@ -46,7 +46,14 @@ class PortFilters:
             self._apply(self._known)
 
     def order(self, filters: HostFilters) -> None:
-        """Apply an order unless a newer one is known. Raises `OrderFailed`; what was there then stays."""
+        """Apply an order unless a newer one is known. Raises `OrderFailed`; what was there then stays.
+
+        Position 0 greets a host that began anew: it keeps its filters, and the next order counts whatever its position,
+        for the log may have been restored from a copy that ends earlier.
+        """
+        if self._known is not None and filters.position == 0:
+            self._known = msgspec.structs.replace(self._known, position=0)
+            return
         if self._known is not None and filters.position < self._known.position:
             return
         self._apply(filters)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import openstack
 import pytest
 
 from hypervisor_agent.libvirt.files import HostFiles
@@ -167,14 +168,15 @@ def test_a_remote_group_lets_its_members_in_and_nobody_else(world: World, front:
 
 def test_a_group_is_given_to_a_server_and_taken_away(world: World, front: Guest) -> None:
     """Typed as users do."""
-    world.client("security", "group", "create", "open")
+    group = world.cloud.network.create_security_group(name="open")
     world.client("security", "group", "rule", "create", "--protocol", "any", "open")
     world.client("server", "add", "security", "group", "front-guest", "open")
     wait_until(lambda: pings(front.address) and reaches(front.address), "everything is open")
-    world.client("security", "group", "delete", "open", refused=True)
+    with pytest.raises(openstack.exceptions.ConflictException):
+        world.cloud.network.delete_security_group(group)
     world.client("server", "remove", "security", "group", "front-guest", "open")
     wait_until(lambda: not pings(front.address) and not reaches(front.address), "everything is closed")
-    world.client("security", "group", "delete", "open")
+    world.cloud.network.delete_security_group(group)
 
 
 def test_nobody_speaks_in_anothers_name(world: World, front: Guest) -> None:

@@ -29,9 +29,10 @@ def test_a_port_gets_one_of_each_version_and_every_self_made_one() -> None:
 
 
 def test_addresses_are_asked_for_by_subnet_by_address_or_both() -> None:
-    assert wanted({"subnet_id": "six"}, {"ip_address": "10.0.0.9"}) == [("six", None), ("four", "10.0.0.9")]
-    assert wanted({"subnet_id": "own"}, {"ip_address": OWN_ADDRESS}) == [("own", OWN_ADDRESS)] * 2
-    assert wanted({"ip_address": "fd00:0::5", "subnet_id": "six"}) == [("six", "fd00::5")]
+    own = ("own", OWN_ADDRESS)
+    assert wanted({"subnet_id": "six"}, {"ip_address": "10.0.0.9"}) == [("six", None), ("four", "10.0.0.9"), own]
+    assert wanted({"subnet_id": "own"}) == wanted({"ip_address": OWN_ADDRESS}) == [own]
+    assert wanted({"ip_address": "fd00:0::5", "subnet_id": "six"}) == [("six", "fd00::5"), own]
 
 
 @pytest.mark.parametrize(
