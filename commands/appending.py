@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+from commands.at_hand import AtHand
 from commands.context import CommandContext
 from commands.hosts import HostWatch
 from commands.idempotency import Idempotency
@@ -34,6 +35,7 @@ class Appending:
         settings: CommandSettings,
         hosts: HostWatch,
         fence: Fence | None = None,
+        at_hand: AtHand | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
@@ -41,15 +43,19 @@ class Appending:
         self.idempotency = Idempotency(log, settings.key_wait)
         self._visible = visible
         self._fence = fence
+        self._at_hand = at_hand or AtHand()
 
     async def last(self, kind: str, id: str) -> Recorded | None:
         """The newest commit of an aggregate. Raises `Unavailable`."""
         try:
-            return await self.log.last(kind, id)
+            found = await self.log.last(kind, id)
         except ValueError:
             return None  # no subject token: nothing can have this id
         except LogUnavailable as error:
             raise unavailable(error) from error
+        if kind == "server" and found is not None:
+            self._at_hand.keep(found)
+        return found
 
     async def append(
         self,
@@ -73,9 +79,12 @@ class Appending:
             idempotency_key=context.idempotency_key,
         )
         try:
-            return await self.log.append(kind, id, expected=after, events=events, state=state, meta=meta)
+            recorded = await self.log.append(kind, id, expected=after, events=events, state=state, meta=meta)
         except LogUnavailable as error:
             raise unavailable(error) from error
+        if kind == "server":
+            self._at_hand.keep(recorded)
+        return recorded
 
 
 def made_by(meta: Meta, context: CommandContext) -> bool:

@@ -1,7 +1,8 @@
 """The one entry point for every change: authorize, idempotency, precondition, decide, append, answer.
 
 Only `Commands` appends to the log (by `commands.appending`). A command that loses a race is decided again on the state
-that won, so its caller gets the refusal that a late caller would have got. An answer waits (bounded) until the read
+that won, so its caller gets the refusal that a late caller would have got; so does one that would be refused on a
+commit that was only at hand. An answer waits (bounded) until the read
 model shows it.
 """
 
@@ -52,7 +53,14 @@ class Commands(SmallAggregates):
 
     def fenced(self, fence: Fence) -> Commands:
         """The same entry point for somebody who may lose the right to use it: `fence` is asked before every append."""
-        return Commands(self.log, visible=self._visible, settings=self.settings, hosts=self.hosts, fence=fence)
+        return Commands(
+            self.log,
+            visible=self._visible,
+            settings=self.settings,
+            hosts=self.hosts,
+            fence=fence,
+            at_hand=self._at_hand,
+        )
 
     # --- servers -------------------------------------------------------------------------------------------------
 
@@ -79,7 +87,10 @@ class Commands(SmallAggregates):
         if command not in MACHINE.commands or MACHINE.rule(command).internal:
             raise Invalid(f"There is no such action: {command}", hint="GET /v1/commands lists all.", reason="command")
         sealed = self._seal(params)
-        loaded = await self.last("server", server_id)
+        loaded = self._at_hand.get(server_id)
+        certain = loaded is None
+        if loaded is None:
+            loaded = await self.last("server", server_id)
         patience = asyncio.get_running_loop().time() + self.settings.busy_wait
         attempts = 0
         while attempts < self.settings.conflict_retries:
@@ -95,6 +106,9 @@ class Commands(SmallAggregates):
                     )
                 events = decide.accept(server, command, sealed, self._decision(context, server, now))
             except Rejected as rejected:
+                if not certain:
+                    loaded, certain = await self.last("server", server_id), True
+                    continue
                 if rejected.reason == BUSY and not context.dry_run and asyncio.get_running_loop().time() < patience:
                     await asyncio.sleep(BUSY_POLL_SECONDS)
                     loaded = await self.last("server", server_id)
@@ -103,6 +117,9 @@ class Commands(SmallAggregates):
                 if not context.dry_run:
                     await record(self.log.nc, "server", server_id, command, params, context, rejected, now)
                 raise
+            if not certain and (not events or context.dry_run):
+                loaded, certain = await self.last("server", server_id), True
+                continue
             attempts += 1
             assert loaded is not None
             if not events or context.dry_run:
@@ -113,7 +130,7 @@ class Commands(SmallAggregates):
             try:
                 recorded, after = await self._append_server(loaded, server, events, context, now)
             except LogConflict as conflict:
-                loaded = conflict.current
+                loaded, certain = conflict.current, True
                 await step_aside(attempts)
                 continue
             await self._visible(recorded.position)
