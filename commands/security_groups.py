@@ -35,7 +35,11 @@ async def group_ids(
     """The ids of a project's groups. A name that stands for none stays, and lets nothing pass."""
     ids: dict[str, str] = {}
     if DEFAULT_GROUP in names:
-        ids[DEFAULT_GROUP] = await ensure_default_group(commands, project_id, request_id)
+        default = await read.resource("security_group", default_group_id(project_id))
+        known = default is not None and not default.deleted
+        ids[DEFAULT_GROUP] = (
+            default_group_id(project_id) if known else await ensure_default_group(commands, project_id, request_id)
+        )
     if set(names) - set(ids):
         found = await read.resources("security_group", project_id=project_id)
         ids = {group.name: group.id for group in found} | ids

@@ -149,7 +149,7 @@ _SUSPEND = "test_a_suspended_guest_keeps_its_memory"
 _LOCK = "test_a_locked_server_is_left_alone"
 _VOLUME = "test_a_volume_is_written_in_one_guest_and_read_in_another"
 _INTERFACE = "test_interfaces_come_by_network_and_by_port_and_go"
-_GROUPS = "test_security_groups_are_kept_with_the_server"
+_GROUPS = "test_a_group_is_given_to_a_server_and_taken_away"
 _REBOOT = "test_reboot_soft_and_hard"
 
 OPERATIONS = (
@@ -225,7 +225,7 @@ Written by the end-to-end suite (`pytest --write-operations tests/e2e`) from wha
   or, for what a guest cannot know, at its host.
 - **libvirt-test** (libvirt's own test driver, no guest) and **simulated**: `yes` means that the operation ended in
   the status it should and its history says success; `refused` that it ended with an error that says so, the server as
-  it was.
+  it was. Security groups are kept there, but filter nothing.
 
 | operation | libvirt | libvirt-test | simulated | seen by |
 |---|---|---|---|---|

@@ -21,6 +21,7 @@ PROTOCOLS = (
 )
 # fmt: on
 _WITH_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite", "6", "17", "132", "33", "136")
+_ONLY_IPV6 = ("icmpv6", "ipv6-encap", "ipv6-frag", "ipv6-icmp", "ipv6-nonxt", "ipv6-opts", "ipv6-route", "58")
 _ICMP = ("icmp", "icmpv6", "ipv6-icmp", "1", "58")
 
 
@@ -49,6 +50,10 @@ def rule_of(body: dict[str, Any], *, created_at: str) -> dict[str, Any]:
     if not ethertype:
         raise NeutronError("SecurityGroupRuleInvalidEtherType", 400, "ethertype has to be IPv4 or IPv6")
     protocol = _protocol(body.get("protocol"))
+    if ethertype == "IPv4" and protocol in _ONLY_IPV6:
+        raise NeutronError(
+            "SecurityGroupEthertypeConflictWithProtocol", 400, f"Invalid ethertype {ethertype} for protocol {protocol}."
+        )
     low, high = _ports(body, protocol)
     remote_group = text(body, "remote_group_id", None)
     prefix = _prefix(body, ethertype)
@@ -92,6 +97,12 @@ def _ports(body: dict[str, Any], protocol: str | None) -> tuple[int | None, int 
     if protocol in _ICMP:
         if (low or 0) > 255 or (high or 0) > 255:
             raise NeutronError("SecurityGroupInvalidIcmpValue", 400, "ICMP type and code have to be from 0 to 255")
+        if low is None:
+            raise NeutronError(
+                "SecurityGroupMissingIcmpType",
+                400,
+                f"ICMP code (port-range-max) {high} is provided but ICMP type is not",
+            )
         return low, high
     if protocol not in _WITH_PORTS:
         raise NeutronError(

@@ -111,7 +111,21 @@ async def delete_group(request: Request) -> Response:
             "SecurityGroupInUse", 409, f"Security Group {group.id} in use.", hint="Take it off the ports that have it"
         )
     await services(request).commands.delete("security_group", group.id, context(request))
+    await _forget_remote(request, group)
     return Response(status_code=204)
+
+
+async def _forget_remote(request: Request, gone: SecurityGroup) -> None:
+    """Remove the rules that let in the members of a group that is gone."""
+
+    def check(state: SecurityGroup) -> dict[str, Any] | None:
+        kept = [rule for rule in state.rules if rule.get("remote_group_id") != gone.id]
+        return {"rules": kept} if len(kept) < len(state.rules) else None
+
+    for one in await living(request, "security_group", project_id=gone.project_id):
+        await services(request).commands.update(
+            "security_group", one.id, {}, context(request), verb="remove-rule", check=check
+        )
 
 
 async def list_rules(request: Request) -> Response:

@@ -178,7 +178,14 @@ async def test_security_groups(demo: httpx.AsyncClient, other: httpx.AsyncClient
     first = await made(demo, "security_group_rule", "security-group-rules", **rule)
     same = await demo.post(f"{V2}/security-group-rules", json={"security_group_rule": rule})
     assert (same.status_code, neutron_type(same)) == (409, "SecurityGroupRuleExists")
-    for wrong in ({"port_range_min": 90}, {"protocol": "magic"}, {"remote_ip_prefix": "x"}, {"direction": "up"}):
+    for wrong in (
+        {"port_range_min": 90},
+        {"protocol": "magic"},
+        {"protocol": "icmpv6"},
+        {"protocol": "icmp", "port_range_min": None},
+        {"remote_ip_prefix": "x"},
+        {"direction": "up"},
+    ):
         answer = await demo.post(f"{V2}/security-group-rules", json={"security_group_rule": rule | wrong})
         assert answer.status_code == 400, wrong
     assert (await other.get(f"{V2}/security-group-rules/{first['id']}")).status_code == 404
@@ -189,7 +196,11 @@ async def test_security_groups(demo: httpx.AsyncClient, other: httpx.AsyncClient
     assert (in_use.status_code, neutron_type(in_use)) == (409, "SecurityGroupInUse")
     assert (await demo.delete(f"{V2}/ports/{port['id']}")).status_code == 204
     assert (await demo.delete(f"{V2}/security-group-rules/{first['id']}")).status_code == 204
+    other_group = await made(demo, "security_group", "security-groups", name="db")
+    remote = {"security_group_id": other_group["id"], "direction": "ingress", "remote_group_id": group["id"]}
+    remote_rule = await made(demo, "security_group_rule", "security-group-rules", **remote)
     assert (await demo.delete(f"{V2}/security-groups/{group['id']}")).status_code == 204
+    assert (await demo.get(f"{V2}/security-group-rules/{remote_rule['id']}")).status_code == 404  # it names nobody now
     assert (await demo.delete(f"{V2}/security-groups/{default['id']}")).status_code == 409
 
 
