@@ -255,6 +255,21 @@ class Lease(Resource, frozen=True, omit_defaults=True, kw_only=True):
     holder: str = ""
 
 
+class QuotaClaim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Servers that are about to be created; `cores` and `ram` are of each."""
+
+    servers: tuple[str, ...]
+    cores: int
+    ram: int
+    at: datetime
+
+
+class QuotaClaims(Resource, frozen=True, omit_defaults=True, kw_only=True):
+    """What a project with limits has been granted and the read models may not count yet. Its id is the project's."""
+
+    claims: tuple[QuotaClaim, ...] = ()
+
+
 KINDS: dict[str, type[Resource]] = {
     "flavor": Flavor,
     "image": Image,
@@ -278,6 +293,7 @@ KINDS: dict[str, type[Resource]] = {
     "host_aggregate": HostAggregate,
     "system": System,
     "lease": Lease,
+    "quota_claims": QuotaClaims,
 }
 
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import unicodedata
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
@@ -44,7 +45,26 @@ class Target:
     host: str | None = None
 
 
+@dataclass(frozen=True)
+class Created:
+    """What a request led to: one answer for each server."""
+
+    wanted: dict[str, Any]
+    answers: list[Answer]
+    reservation_id: str
+    password: str
+
+
 async def create(call: Call) -> Reply:
+    made = await carry_out(call)
+    if flag(made.wanted.get("return_reservation_id", False)):
+        return reply({"reservation_id": made.answers[0].server.reservation_id or made.reservation_id}, 202)
+    view, first = view_of(call), made.answers[0].server
+    return reply({"server": created(view, first, made.password)}, 202, location=hrefs(view, "servers", first.id)[0])
+
+
+async def carry_out(call: Call) -> Created:
+    """Everything but the answer's form. Raises `Rejected`."""
     body = await call.object()
     schemas.CREATE.check(call.version, body)
     wanted: dict[str, Any] = body["server"]
@@ -84,20 +104,11 @@ async def create(call: Call) -> Reply:
         fields["public_key"] = await public_key_of(call, wanted["key_name"], call.caller.actor.user_id)
     if wanted.get("user_data"):
         fields["user_data"] = wanted["user_data"]
-    async with quota.room(call, snapshot(flavor), low, high) as count:
+    async with quota.room(call, snapshot(flavor), low, high, partial(_ids, call)) as ids:
         await quota.check_items(call, wanted)
         fields["admin_password"] = password = _password(call, wanted)
-        ids = _ids(call, count)
-        answers = await _created(call, [_new(wanted, fields, index, ids) for index in range(count)], group)
-    return _answer(call, wanted, answers, fields["reservation_id"], password)
-
-
-def _answer(call: Call, wanted: dict[str, Any], answers: list[Answer], reservation_id: str, password: str) -> Reply:
-    if flag(wanted.get("return_reservation_id", False)):
-        return reply({"reservation_id": answers[0].server.reservation_id or reservation_id}, 202)
-    view = view_of(call)
-    first = answers[0].server
-    return reply({"server": created(view, first, password)}, 202, location=hrefs(view, "servers", first.id)[0])
+        answers = await _created(call, [_new(wanted, fields, index, ids) for index in range(len(ids))], group)
+    return Created(wanted, answers, fields["reservation_id"], password)
 
 
 def _must_be_served(wanted: dict[str, Any]) -> None:

@@ -23,7 +23,6 @@ from commands.context import Answer
 from domain.decide import MOVES, must_be_possible
 from domain.errors import Invalid, NotImplementedHere
 from domain.machine import MACHINE, CommandRule
-from domain.server import decode_server
 from domain.states import TASK_STATES, VM_STATES, status
 
 FIELDS = frozenset({"type", "server_id", "params"})
@@ -66,10 +65,7 @@ async def give(request: Request) -> Response:
 
 
 async def _create(request: Request, params: dict[str, Any]) -> Response:
-    server_id = await created(request, params)
-    first = (await services(request).log.read("server", server_id))[0]
-    server = decode_server(first.commit.state)
-    return _accepted(Answer(first.commit.meta.request_id, server_id, first.commit.version, first.position, server))
+    return _accepted(await created(request, params))
 
 
 def _read(body: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:

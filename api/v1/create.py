@@ -6,7 +6,6 @@ So a server created here meets the same policy, quota and references as one crea
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
@@ -16,12 +15,13 @@ from api.compute import servers_create
 from api.compute.call import Call
 from api.http import caller, context, services
 from api.v1.resolve import Lookup
+from commands.context import Answer
 
 MICROVERSION = 96
 
 
-async def created(request: Request, params: dict[str, Any]) -> str:
-    """Create one server; its id. Raises `Rejected`."""
+async def created(request: Request, params: dict[str, Any]) -> Answer:
+    """Create one server. Raises `Rejected`."""
     at = services(request)
     look = Lookup(at, context(request))
     networks: Any = "auto"
@@ -41,5 +41,5 @@ async def created(request: Request, params: dict[str, Any]) -> str:
         return {"type": "http.request", "body": body, "more_body": False}
 
     request_id: str = request.scope["state"]["request_id"]
-    reply = await servers_create.create(Call(request.scope, receive, at, caller(request), request_id, MICROVERSION, ()))
-    return str(UUID(msgspec.json.decode(reply.body)["server"]["id"]))
+    call = Call(request.scope, receive, at, caller(request), request_id, MICROVERSION, ())
+    return (await servers_create.carry_out(call)).answers[0]

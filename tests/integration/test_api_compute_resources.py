@@ -98,7 +98,7 @@ async def test_quotas_bound_what_a_project_creates(deployment: Deployment) -> No
     wanted = {"name": "q", "flavorRef": "1", "imageRef": deployment.ids["image"], "networks": "none", "min_count": 2}
     answer = await send(deployment, "other", "POST", "/servers", {"server": wanted})
     assert answer.status_code == 403
-    assert message(answer) == "Quota exceeded for cores: Requested 2, but already used 0 of 1 cores"
+    assert message(answer).startswith("Quota exceeded for cores: Requested 2, but already used 0 of 1 cores. ")
     wanted = wanted | {"min_count": 1, "max_count": 3}
     await ok(deployment, "other", "POST", "/servers", {"server": wanted})
     detail = (await ok(deployment, "other", "GET", f"{path}/detail"))["quota_set"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from domain import flavors, groups, images, lease
+from domain import flavors, groups, images, lease, quotas
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Rejected, TooLarge
-from domain.resources import Assignment, Flavor, Image, Lease, Project, ServerGroup
+from domain.resources import Assignment, Flavor, Image, Lease, Project, QuotaClaim, QuotaClaims, ServerGroup
 
 NOTHING: dict[str, Any] = {}
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READY = {"disk_format": "qcow2", "container_format": "bare"}
 
 
@@ -160,3 +162,40 @@ def test_who_may_take_the_lease(holder: str | None, gone: bool, silent: float, m
     state = None if holder is None else Lease(id="l", holder=holder)
     assert lease.may_take(state, "me", gone=gone, silent=silent) is may
     assert lease.predecessor_may_act(state, "me", gone=gone) is contested
+
+
+NO_LIMIT = {"instances": -1, "cores": -1, "ram": -1}
+UNUSED = {"instances": 0, "cores": 0, "ram": 0}
+SMALL = {"instances": 1, "cores": 2, "ram": 512}
+
+
+@pytest.mark.parametrize(
+    ("limits", "used", "low", "high", "count"),
+    [
+        pytest.param({}, {}, 1, 3, 3, id="no limit"),
+        pytest.param({"instances": 5}, {"instances": 4}, 1, 3, 1, id="as many as fit"),
+        pytest.param({"cores": 5}, {}, 1, 3, 2, id="by cores"),
+        pytest.param({"cores": 5, "ram": 512}, {}, 1, 3, 1, id="by the scarcest"),
+        pytest.param({"instances": 5}, {"instances": 5}, 1, 1, None, id="full"),
+        pytest.param({"instances": 5}, {"instances": 4}, 2, 3, None, id="fewer than the least"),
+        pytest.param({"instances": 5}, {"instances": 9}, 1, 1, None, id="over the limit already"),
+    ],
+)
+def test_how_many_servers_fit(limits: Any, used: Any, low: int, high: int, count: int | None) -> None:
+    if count is None:
+        with pytest.raises(Forbidden, match="Quota exceeded for instances") as refused:
+            quotas.fitting(NO_LIMIT | limits, UNUSED | used, SMALL, low, high)
+        assert refused.value.hint
+    else:
+        assert quotas.fitting(NO_LIMIT | limits, UNUSED | used, SMALL, low, high) == count
+
+
+def test_claims_count_until_their_servers_do_or_their_time_is_over() -> None:
+    fresh = QuotaClaim(("a", "b"), cores=2, ram=512, at=NOW)
+    old = QuotaClaim(("c",), cores=1, ram=64, at=NOW - timedelta(seconds=quotas.CLAIM_SECONDS))
+    state = QuotaClaims(id="p", claims=(fresh, old))
+    assert quotas.open_claims(None, set(), NOW) == ()
+    assert quotas.open_claims(state, {"a", "b"}, NOW) == ()
+    left = quotas.open_claims(state, {"a"}, NOW)
+    assert [claim.servers for claim in left] == [("b",)]
+    assert quotas.used_with({"instances": 3, "cores": 3, "ram": 3}, left) == {"instances": 4, "cores": 5, "ram": 515}

@@ -1,0 +1,105 @@
+"""Two API processes on one log: what only one of them may give, only one gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from api import compute, identity, v1
+from api.auth import Tokens, load_keys
+from commands.handler import Commands
+from tests.plane import Plane, _app, _serving, running_plane
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MOUNTS = {"compute": compute, "identity": identity, "v1": v1}
+ROOM = 5
+
+
+@asynccontextmanager
+async def another(plane: Plane) -> AsyncIterator[Plane]:
+    """A second process's worth of API: it shares the log and the read model, and nothing in memory."""
+    at = plane.services
+
+    async def visible(position: int) -> None:
+        await at.read.wait_for(position, 5.0)
+
+    commands = Commands(at.log, visible=visible, settings=at.commands.settings, hosts=at.commands.hosts)
+    tokens = Tokens(load_keys(at.settings.data_dir), at.read)
+    services = replace(at, commands=commands, tokens=tokens)
+    second = replace(plane, services=services, app=_app(services, MOUNTS))
+    async with _serving(second):
+        yield second
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def planes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Plane, Plane]]:
+    async with running_plane(tmp_path_factory.mktemp("several"), MOUNTS) as first, another(first) as second:
+        yield first, second
+
+
+async def limit(plane: Plane, **limits: int) -> None:
+    async with plane.signed_in("admin") as admin:
+        path = f"/compute/v2.1/os-quota-sets/{plane.ids['project demo']}"
+        answer = await admin.put(path, json={"quota_set": limits | {"force": True}})
+        assert answer.status_code == 200, answer.text
+
+
+async def ask(client: httpx.AsyncClient, name: str, key: str = "") -> httpx.Response:
+    params = {"name": name, "flavor": "m1.nano", "image": "tiny", "networks": []}
+    headers = {"Idempotency-Key": key} if key else {}
+    return await client.post("/v1/commands", json={"type": "create", "params": params}, headers=headers)
+
+
+async def test_together_they_give_the_quota_and_no_more(planes: tuple[Plane, Plane]) -> None:
+    await limit(planes[0], instances=ROOM)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(plane.signed_in("demo")) for plane in planes]
+        wanted = [ask(clients[number % 2], f"web-{number}", f"key-{number}") for number in range(4 * ROOM)]
+        answers = await asyncio.gather(*wanted)
+        codes = [answer.status_code for answer in answers]
+        assert sorted(codes) == [202] * ROOM + [403] * 3 * ROOM
+        given = codes.index(202)
+        again = await ask(clients[(given + 1) % 2], f"web-{given}", f"key-{given}")
+        assert again.json() == answers[given].json()
+        refused = answers[codes.index(403)].json()
+        assert (refused["reason"], bool(refused["hint"])) == ("quota", True)
+        for one in answers:
+            if one.status_code == 202:
+                await planes[0].settled(one.json()["server_id"])
+        freed = answers[given].json()["server_id"]
+        await clients[0].post("/v1/commands", json={"type": "delete", "server_id": freed})
+        await planes[0].settled(freed)
+        more = await asyncio.gather(*(ask(clients[number % 2], f"more-{number}") for number in range(4)))
+        assert sorted(one.status_code for one in more) == [202, 403, 403, 403]
+    await limit(planes[0], instances=-1)
+
+
+async def test_a_name_is_given_once(planes: tuple[Plane, Plane]) -> None:
+    async with AsyncExitStack() as stack:
+        admins = [await stack.enter_async_context(plane.signed_in("admin")) for plane in planes]
+        for kind in ("user", "project", "role"):
+            path = f"/identity/v3/{kind}s"
+            same = [admins[number % 2].post(path, json={kind: {"name": "only"}}) for number in range(8)]
+            answers = await asyncio.gather(*same)
+            assert sorted(one.status_code for one in answers) == [201] + [409] * 7, kind
+            first = next(one.json()[kind]["id"] for one in answers if one.status_code == 201)
+            others = [
+                (await admins[0].post(path, json={kind: {"name": f"other-{n}"}})).json()[kind]["id"] for n in (1, 2)
+            ]
+            renamed = await asyncio.gather(
+                *(admins[n].patch(f"{path}/{id_}", json={kind: {"name": "wanted"}}) for n, id_ in enumerate(others))
+            )
+            assert sorted(one.status_code for one in renamed) == [200, 409], kind
+            assert (await admins[1].delete(f"{path}/{first}")).status_code == 204
+            fresh = await admins[0].post(path, json={kind: {"name": "only"}})
+            assert fresh.status_code == 201, fresh.text
+            winner = next(one.json()[kind]["id"] for one in renamed if one.status_code == 200)
+            assert (await admins[1].patch(f"{path}/{winner}", json={kind: {"name": "free"}})).status_code == 200
+            assert (await admins[0].post(path, json={kind: {"name": "wanted"}})).status_code == 201
