@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from commands.handler import Commands
@@ -26,8 +27,8 @@ class ConsoleEnded(Exception):
 class ConsoleLine:
     """One open console. Made by `open_line`; close it in the end."""
 
-    def __init__(self, commands: Commands, subject: str) -> None:
-        self._nc = commands.log.nc
+    def __init__(self, nc: Client, subject: str) -> None:
+        self._nc = nc
         self._subject = subject
 
     async def read(self) -> bytes:
@@ -66,4 +67,4 @@ async def open_line(commands: Commands, server_id: str, kind: ConsoleKind, token
     server = await commands.load_server(server_id)
     params = {"kind": kind, "token": token, "until": until}
     told = await commands.ask_agent(server_id, "console_open", params, timeout=OPEN_SECONDS)
-    return ConsoleLine(commands, f"agent.{server.host if server else ''}.console.{told['session']}")
+    return ConsoleLine(commands.log.nc, f"agent.{server.host if server else ''}.console.{told['session']}")
