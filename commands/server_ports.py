@@ -43,6 +43,17 @@ async def refresh_addresses(
     await commands.server(command, server.id, {"port_id": port.id, "fixed_ips": fixed_ips}, context)
 
 
+async def group_renamed(commands: Commands, read: Lookup, group: SecurityGroup, context: CommandContext) -> None:
+    """Servers know their groups by name: those that have this one learn its new name."""
+    ports = await read.resources("port", project_id=group.project_id)
+    having = (cast(Port, port) for port in ports if group.id in cast(Port, port).security_groups)
+    by_us = CommandContext(SERVICE, context.request_id, causation_id=f"security_group:{group.id}:{group.version}")
+    for server_id in {port.device_id for port in having if port.device_id}:
+        server = await commands.load_server(server_id)
+        if server is not None and not server.deleted:
+            await _name_groups(commands, read, server, by_us)
+
+
 def no_address(refused: Rejected, request: NetworkRequest) -> Rejected:
     """A refusal to give a server's port an address, as Nova says it; others as they are."""
     message = _NO_ADDRESS.get(refused.reason)

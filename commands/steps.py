@@ -240,9 +240,10 @@ async def _allocate_port(steps: Steps, server: Server) -> dict[str, Any]:
     if request.port_id is None:
         port = await _new_port(steps, server, request, str(port_id))
         interface = await interface_of(steps, port, created_here=True, tag=request.tag)
-    else:
-        interface = await _interface(steps, server, request, 0)
-    return {"interfaces": (*server.interfaces, interface)}
+        return {"interfaces": (*server.interfaces, interface)}
+    interfaces = (*server.interfaces, await _interface(steps, server, request, 0))
+    names = await group_names(steps.commands, steps.read, msgspec.structs.replace(server, interfaces=interfaces))
+    return {"interfaces": interfaces, "security_groups": names}
 
 
 async def _forget_interface(steps: Steps, server: Server) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from api.network.quotas import must_have_room
 from api.network.rules import rule_of, rule_view
 from api.shapes import text
 from commands.security_groups import ensure_default_group
+from commands.server_ports import group_renamed
 from domain.filters import DEFAULT_GROUP as DEFAULT
 from domain.filters import default_group_id
 from domain.resources import Port, SecurityGroup
@@ -94,7 +95,10 @@ async def update_group(request: Request) -> Response:
     changes: dict[str, Any] = {key: text(body, key, "") or "" for key in ("name", "description") if key in body}
     if group.is_default and changes.get("name", DEFAULT) != DEFAULT:
         raise NeutronError("SecurityGroupCannotUpdateDefault", 409, "Updating default security group not allowed.")
-    updated = await services(request).commands.update("security_group", group.id, changes, context(request))
+    known = services(request)
+    updated = await known.commands.update("security_group", group.id, changes, context(request))
+    if updated.name != group.name:
+        await group_renamed(known.commands, known.read, cast(SecurityGroup, updated), context(request))
     return Json({"security_group": group_view(cast(SecurityGroup, updated))})
 
 

@@ -79,6 +79,10 @@ async def test_groups_of_a_server_are_those_of_its_ports(demo: httpx.AsyncClient
     assert (await port_of(demo, server_id))["security_groups"] == [default["id"], web["id"]]
     await changed(demo, port["id"], security_groups=[web["id"]])
     assert (await shown(demo, server_id))[1] == ["web"]
+    path = f"{V2}/security-groups/{web['id']}"
+    for name in ("www", "web"):
+        assert (await demo.put(path, json={"security_group": {"name": name}})).status_code == 200
+        assert (await shown(demo, server_id))[1] == [name]
     body = {"type": "remove-security-group", "server_id": server_id, "params": {"group": "web"}}
     assert (await demo.post("/v1/commands", json=body)).status_code == 202
     assert (await port_of(demo, server_id))["security_groups"] == []
@@ -149,6 +153,12 @@ async def test_a_server_made_with_a_port_has_its_groups(plane: Plane, demo: http
     server_id = answer.json()["server"]["id"]
     await plane.settled(server_id)
     assert (await shown(demo, server_id))[1] == ["own"]
+    more = await made(demo, "port", network_id=plane.ids["network"])
+    attached = await demo.post(
+        f"{SERVERS}/{server_id}/os-interface", json={"interfaceAttachment": {"port_id": more["id"]}}
+    )
+    assert attached.status_code == 200, attached.text
+    assert (await shown(demo, server_id))[1] == ["own", "default"]
     again = await demo.post(SERVERS, json={"server": body}, headers=headers)
     assert again.status_code == 409
     assert "still in use" in again.text
