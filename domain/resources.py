@@ -255,6 +255,13 @@ class Lease(Resource, frozen=True, omit_defaults=True, kw_only=True):
     holder: str = ""
 
 
+class Name(Resource, frozen=True, omit_defaults=True, kw_only=True):
+    """A name that one resource of a kind may have. Its id derives from both; an empty holder: free."""
+
+    kind: str
+    holder: str = ""
+
+
 class QuotaClaim(msgspec.Struct, frozen=True, omit_defaults=True):
     """Servers that are about to be created; `cores` and `ram` are of each."""
 
@@ -293,6 +300,7 @@ KINDS: dict[str, type[Resource]] = {
     "host_aggregate": HostAggregate,
     "system": System,
     "lease": Lease,
+    "name": Name,
     "quota_claims": QuotaClaims,
 }
 

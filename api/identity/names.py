@@ -1,25 +1,40 @@
-"""Names of users, projects and roles are unique.
-
-The check and the change are two steps; `NAMES` keeps two requests to one process from passing between them. Two API
-processes asked in the same instant could both succeed: ids stay unique, and a name then gives the older one.
-"""
+"""Names of users, projects and roles are unique, also when several API processes are asked at once."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
+from api.http import context, services
 from api.listing import living
-from domain.errors import Conflict
+from commands.handler import Commands
+from commands.names import let_go, unique_name
+from domain.names import duplicate
 
-NAMES = asyncio.Lock()
+
+@asynccontextmanager
+async def named(
+    request: Request, kind: str, name: str | None, holder: str, before: str | None = None
+) -> AsyncIterator[Commands]:
+    """The commands with which a resource gets this name in the block; `before` is the one that it had.
+
+    Without a name, or with the one that it has, nothing is held. Raises `Conflict` when another one has it.
+    """
+    commands, who = services(request).commands, context(request)
+    if name is None or name == before:
+        yield commands
+        return
+    # Those of the first start have their names without having taken them.
+    if any(one.id != holder for one in await living(request, kind, name=name)):
+        raise duplicate(kind, name)
+    async with unique_name(commands, kind, name, holder, who) as mine:
+        yield mine
+    if before is not None:
+        await let_go(commands, kind, before, holder, who)
 
 
-async def must_be_free(request: Request, kind: str, name: str) -> None:
-    if await living(request, kind, name=name):
-        raise Conflict(
-            f"Conflict occurred attempting to store {kind} - Duplicate entry found with name {name}.",
-            hint="Choose another name",
-            reason="duplicate_name",
-        )
+async def forget(request: Request, kind: str, name: str, holder: str) -> None:
+    """A resource that is deleted has its name no more."""
+    await let_go(services(request).commands, kind, name, holder, context(request))

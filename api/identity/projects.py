@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from api.http import Json, boolean, caller, context, services, wrapped_object
 from api.identity.access import DEFAULT_DOMAIN, find, must_be_admin
-from api.identity.names import NAMES, must_be_free
+from api.identity.names import forget, named
 from api.links import base_url
 from api.listing import living, next_link, page
 from api.shapes import LONGEST_TEXT, flag, name, text
@@ -90,9 +90,9 @@ async def create_project(request: Request) -> Response:
         raise Invalid("Projects can be in the domain Default only")
     if body.get("parent_id") not in (None, DEFAULT_DOMAIN):
         raise Invalid("Projects cannot be nested here", hint="Leave parent_id out")
-    async with NAMES:
-        await must_be_free(request, "project", fields["name"])
-        created = await services(request).commands.create("project", fields, context(request), id=uuid4().hex)
+    id_ = uuid4().hex
+    async with named(request, "project", fields["name"], id_) as commands:
+        created = await commands.create("project", fields, context(request), id=id_)
     return Json({"project": project_view(request, _project(created))}, status_code=201)
 
 
@@ -108,10 +108,8 @@ async def update_project(request: Request) -> Response:
         changes["description"] = text(body, "description", "", longest=LONGEST_TEXT)
     if "enabled" in body:
         changes["enabled"] = flag(body, "enabled")
-    async with NAMES:
-        if changes.get("name", project.name) != project.name:
-            await must_be_free(request, "project", changes["name"])
-        updated = await services(request).commands.update("project", project.id, changes, context(request))
+    async with named(request, "project", changes.get("name"), project.id, project.name) as commands:
+        updated = await commands.update("project", project.id, changes, context(request))
     services(request).tokens.forget()
     return Json({"project": project_view(request, _project(updated))})
 
@@ -125,6 +123,7 @@ async def delete_project(request: Request) -> Response:
     for held in await living(request, "assignment", project_id=project.id):
         await commands.delete("assignment", held.id, who)
     await commands.delete("project", project.id, who)
+    await forget(request, "project", project.name, project.id)
     services(request).tokens.forget()
     return Response(status_code=204)
 

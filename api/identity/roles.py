@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from api.http import Json, context, services, wrapped_object
 from api.identity.access import ROLE_NAMES, find, must_be_admin
-from api.identity.names import NAMES, must_be_free
+from api.identity.names import forget, named
 from api.links import base_url
 from api.listing import living, next_link, page
 from api.shapes import LONGEST_TEXT, name, text
@@ -60,9 +60,9 @@ async def create_role(request: Request) -> Response:
     must_be_admin(request)
     body = await wrapped_object(request, "role")
     fields = {"name": name(body), "description": text(body, "description", "", longest=LONGEST_TEXT)}
-    async with NAMES:
-        await must_be_free(request, "role", fields["name"])
-        created = await services(request).commands.create("role", fields, context(request), id=uuid4().hex)
+    id_ = uuid4().hex
+    async with named(request, "role", fields["name"], id_) as commands:
+        created = await commands.create("role", fields, context(request), id=id_)
     return Json({"role": role_view(request, _role(created))}, status_code=201)
 
 
@@ -76,11 +76,10 @@ async def update_role(request: Request) -> Response:
         changes["name"] = name(body)
     if "description" in body:
         changes["description"] = text(body, "description", "", longest=LONGEST_TEXT)
-    async with NAMES:
-        if changes.get("name", role.name) != role.name:
-            _must_not_be_built_in(role)
-            await must_be_free(request, "role", changes["name"])
-        updated = await services(request).commands.update("role", role.id, changes, context(request))
+    if changes.get("name", role.name) != role.name:
+        _must_not_be_built_in(role)
+    async with named(request, "role", changes.get("name"), role.id, role.name) as commands:
+        updated = await commands.update("role", role.id, changes, context(request))
     services(request).tokens.forget()
     return Json({"role": role_view(request, _role(updated))})
 
@@ -97,6 +96,7 @@ async def delete_role(request: Request) -> Response:
             with suppress(NotFound):  # taken meanwhile
                 await commands.update("assignment", held.id, {}, who, verb="revoke", check=check)
     await commands.delete("role", role.id, who)
+    await forget(request, "role", role.name, role.id)
     services(request).tokens.forget()
     return Response(status_code=204)
 

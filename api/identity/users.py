@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from api.errors import Unauthorized
 from api.http import Json, boolean, caller, context, services, wrapped_object
 from api.identity.access import DEFAULT_DOMAIN, find, must_be_admin
-from api.identity.names import NAMES, must_be_free
+from api.identity.names import forget, named
 from api.identity.passwords import LONGEST_PASSWORD, hashed, verified
 from api.links import base_url
 from api.listing import living, next_link, page
@@ -75,9 +75,9 @@ async def create_user(request: Request) -> Response:
     if body.get("domain_id") not in (None, DEFAULT_DOMAIN):
         raise Invalid("Users can be in the domain Default only")
     fields = {"name": name(body), "domain_id": DEFAULT_DOMAIN} | await _changes(request, body)
-    async with NAMES:
-        await must_be_free(request, "user", fields["name"])
-        created = await services(request).commands.create("user", fields, context(request), id=uuid4().hex)
+    id_ = uuid4().hex
+    async with named(request, "user", fields["name"], id_) as commands:
+        created = await commands.create("user", fields, context(request), id=id_)
     return Json({"user": user_view(request, _user(created))}, status_code=201)
 
 
@@ -89,10 +89,8 @@ async def update_user(request: Request) -> Response:
     changes = await _changes(request, body)
     if "name" in body:
         changes["name"] = name(body)
-    async with NAMES:
-        if changes.get("name", user.name) != user.name:
-            await must_be_free(request, "user", changes["name"])
-        updated = await services(request).commands.update("user", user.id, changes, context(request))
+    async with named(request, "user", changes.get("name"), user.id, user.name) as commands:
+        updated = await commands.update("user", user.id, changes, context(request))
     services(request).tokens.forget()
     return Json({"user": user_view(request, _user(updated))})
 
@@ -123,6 +121,7 @@ async def delete_user(request: Request) -> Response:
         for held in await living(request, kind, where={"user_id": user.id}):
             await commands.delete(kind, held.id, who)
     await commands.delete("user", user.id, who)
+    await forget(request, "user", user.name, user.id)
     services(request).tokens.forget()
     return Response(status_code=204)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from domain import flavors, groups, images, lease, quotas
+from domain import flavors, groups, images, lease, names, quotas
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Rejected, TooLarge
-from domain.resources import Assignment, Flavor, Image, Lease, Project, QuotaClaim, QuotaClaims, ServerGroup
+from domain.resources import Assignment, Flavor, Image, Lease, Name, Project, QuotaClaim, QuotaClaims, ServerGroup
 
 NOTHING: dict[str, Any] = {}
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -199,3 +199,28 @@ def test_claims_count_until_their_servers_do_or_their_time_is_over() -> None:
     left = quotas.open_claims(state, {"a"}, NOW)
     assert [claim.servers for claim in left] == [("b",)]
     assert quotas.used_with({"instances": 3, "cores": 3, "ram": 3}, left) == {"instances": 4, "cores": 5, "ram": 515}
+
+
+@pytest.mark.parametrize(
+    ("holder", "held", "age", "given"),
+    [
+        pytest.param("", False, 0.0, True, id="free"),
+        pytest.param("me", True, 0.0, True, id="mine"),
+        pytest.param("you", True, 1e6, False, id="another one is called so"),
+        pytest.param("you", False, 1.0, False, id="another one is about to be called so"),
+        pytest.param("you", False, names.GRACE_SECONDS, True, id="another one was about to, long ago"),
+    ],
+)
+def test_who_gets_a_name(holder: str, held: bool, age: float, given: bool) -> None:
+    state = Name(id="n", kind="user", name="ada", holder=holder, updated_at=NOW - timedelta(seconds=age))
+    if given:
+        assert names.take(state, "me", NOW, held=held) == {"holder": "me"}
+    else:
+        with pytest.raises(Conflict, match="Duplicate entry found with name ada"):
+            names.take(state, "me", NOW, held=held)
+
+
+def test_only_its_holder_lets_a_name_go() -> None:
+    state = Name(id="n", kind="user", name="ada", holder="me")
+    assert names.let_go(state, "me") == {"holder": ""}
+    assert names.let_go(state, "you") == NOTHING
