@@ -31,7 +31,6 @@ from eventlog.log import EventLog
 log_ = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Order).decode
-PUBLISH_SECONDS = 2.0
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
 NEVER = datetime.max.replace(tzinfo=UTC)
 MAX_IMAGES = 1024
@@ -103,7 +102,7 @@ class OrderBook:
 
     async def _put(self, order: Order) -> None:
         await self._fence()
-        await self._log.js.publish(f"orders.{order.host}.{order.server_id}", _encode(order), timeout=PUBLISH_SECONDS)
+        await self._log.put_beside(f"orders.{order.host}.{order.server_id}", _encode(order))
 
     async def _until(self, deadline: datetime, attempt: Callable[[], Awaitable[None]], server_id: str) -> None:
         """The boundary for whatever an order needs (NATS, the read model): try again until the deadline."""

@@ -26,7 +26,7 @@ from commands.streams import direct_reports, reports_subject
 from domain import decide
 from domain.decide import StepOutcome
 from domain.errors import Rejected
-from domain.orders import HostInventory, Report
+from domain.orders import SEVERAL, HostInventory, Report
 from domain.server import Server, ServerEvent
 from eventlog.envelope import Recorded
 from eventlog.log import EventLog
@@ -38,6 +38,7 @@ NAK_SECONDS = 1.0
 DRAIN_SECONDS = 3.0
 
 _decode = msgspec.json.Decoder(Report).decode
+_decode_several = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_inventory = msgspec.json.Decoder(HostInventory).decode
 
 
@@ -95,6 +96,8 @@ class ReportReader:
             host, what = message.subject.split(".")[1:3]
             if what == "inventory":
                 await self._registered(host, _decode_inventory(message.data))
+            elif what == SEVERAL:
+                await self._settle_several(host, _decode_several(message.data))
             else:
                 self.counts[await self._apply(host, _decode(message.data))] += 1
             await message.ack()
@@ -112,6 +115,22 @@ class ReportReader:
             log_.exception("report failed", subject=message.subject)
             self.counts["failed"] += 1
             await message.nak(delay=NAK_SECONDS)
+
+    async def _settle_several(self, host: str, reports: list[msgspec.Raw]) -> None:
+        """All of them, each by itself. If one has to come back all do: those that were applied are stale by then."""
+        settled = await asyncio.gather(*(self._settle_one(host, raw) for raw in reports), return_exceptions=True)
+        errors = [one for one in settled if isinstance(one, BaseException)]
+        if errors:
+            raise errors[0]
+
+    async def _settle_one(self, host: str, raw: msgspec.Raw) -> None:
+        try:
+            report = _decode(raw)
+        except (msgspec.DecodeError, ValueError) as error:
+            log_.error("report unreadable", host=host, error=str(error))
+            self.counts["broken"] += 1
+            return
+        self.counts[await self._apply(host, report)] += 1
 
     async def _registered(self, host: str, inventory: HostInventory) -> None:
         if inventory.host == host:

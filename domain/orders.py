@@ -143,6 +143,10 @@ class SubStep(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
 
 
+# In place of a server's id in the subject of a report: the message is a list of reports of one host.
+SEVERAL = "several"
+
+
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an agent answers for an order (`order_id` set) or saw by itself (`order_id` empty: an observation).
 

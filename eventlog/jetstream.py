@@ -83,7 +83,11 @@ class JetStreamCalls:
         """Store a message if its position will be this one; the position, or None if it will not."""
         return await self._publish(subject, raw, {EXPECTED_LAST: str(position - 1)})
 
-    async def _publish(self, subject: str, raw: bytes, headers: dict[str, str]) -> int | None:
+    async def publish_freely(self, subject: str, raw: bytes) -> None:
+        """Store a message in whichever stream takes this subject."""
+        await self._publish(subject, raw, None)
+
+    async def _publish(self, subject: str, raw: bytes, headers: dict[str, str] | None) -> int | None:
         answer = await self._mux.request(subject, raw, headers)
         _must_have_data(answer)
         ack = _decode_ack(answer.data)

@@ -207,6 +207,13 @@ class EventLog:
         if stored != position:
             raise LogError(f"position {position} is taken: something else writes to this log")
 
+    async def put_beside(self, subject: str, raw: bytes) -> None:
+        """Store a message in another stream than the log. Raises LogUnavailable, `ambiguous` if it may be stored."""
+        try:
+            await self._calls.publish_freely(subject, raw)
+        except NoAnswer as error:
+            raise LogUnavailable(f"a message to {subject} was not confirmed: {error}", ambiguous=True) from error
+
     async def _overtaken(self, commit: Commit, subject: str, after: int) -> Recorded:
         """The commit that is where ours should have gone: ours after all, or Conflict with the newest one."""
         newest = self._decoded(await self._calls.last_from_leader(subject))

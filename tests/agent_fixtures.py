@@ -17,7 +17,7 @@ import pytest
 from nats.aio.client import Client
 
 from commands.streams import direct_reports, ensure_host_consumer, ensure_streams, reports_subject
-from domain.orders import GuestSpec, ImageSpec, Order, Report
+from domain.orders import SEVERAL, GuestSpec, ImageSpec, Order, Report
 from eventlog.nats_config import NatsUser, agent_user
 from eventlog.nats_server import EmbeddedNats
 from hypervisor_agent.link import NatsAccess
@@ -124,6 +124,8 @@ async def control_plane(agent_nats: EmbeddedNats) -> AsyncIterator[ControlPlane]
     async def on_report(message: Any) -> None:
         if message.subject.endswith(".inventory"):
             plane.inventories.append(msgspec.json.decode(message.data))
+        elif message.subject.endswith(f".{SEVERAL}"):
+            plane.reports += msgspec.json.decode(message.data, type=list[Report])
         else:
             plane.reports.append(msgspec.json.decode(message.data, type=Report))
         await message.ack()

@@ -31,6 +31,21 @@ async def test_an_order_is_carried_out_reported_and_acknowledged(control_plane: 
     assert [inventory["host"] for inventory in control_plane.inventories] == ["host-1"]
 
 
+async def test_reports_that_come_together_are_sent_together_and_each_arrives(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    servers = [server_id() for _ in range(60)]
+    for number, server in enumerate(servers):
+        await control_plane.send(order("create_disk", server, number + 1))
+    async with running_agent(agent_settings(control_plane.url, tmp_path)):
+        for number in range(len(servers)):
+            assert (await control_plane.outcome_of(number + 1)).outcome == "succeeded"
+        await control_plane.settled()
+    assert sorted(report.server_id for report in control_plane.reports) == sorted(servers)
+    stored = (await control_plane.client.jetstream().stream_info("REPORTS")).state.last_seq
+    assert stored < len(servers)
+
+
 async def test_a_failure_is_told_with_its_reason(control_plane: ControlPlane, tmp_path: Path) -> None:
     async with running_agent(agent_settings(control_plane.url, tmp_path)):
         server = server_id()

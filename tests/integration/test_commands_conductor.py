@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from commands.audit import MachineAudit
-from domain.orders import Fault, HostInventory, Report
+from domain.orders import SEVERAL, Fault, HostInventory, Report
 from domain.server import Server, decode_event
 from eventlog.nats_server import EmbeddedNats
 from tests.system import System, context, new_server
@@ -187,6 +187,12 @@ async def test_agents_that_come_and_go_lose_and_double_nothing(system: System) -
 
 
 async def send(system: System, server: Server, sender: str, **fields: Any) -> None:
+    report = observation(server, sender, **fields)
+    await system.log.js.publish(f"reports.{sender}.{server.id}", msgspec.json.encode(report))
+
+
+def observation(server: Server, sender: str, **fields: Any) -> Report:
+    """A guest seen shut down, unless `fields` say otherwise."""
     given: dict[str, Any] = {
         "id": str(uuid4()),
         "host": sender,
@@ -197,8 +203,7 @@ async def send(system: System, server: Server, sender: str, **fields: Any) -> No
         "reason": "guest powered itself off",
         "occurred_at": datetime.now(UTC),
     }
-    report = Report(**(given | fields))
-    await system.log.js.publish(f"reports.{sender}.{server.id}", msgspec.json.encode(report))
+    return Report(**(given | fields))
 
 
 async def test_a_guest_that_powers_itself_off_is_shown_with_the_reason(system: System) -> None:
@@ -226,6 +231,20 @@ async def test_stale_and_foreign_reports_are_counted_and_dropped(system: System)
     await system.until(lambda: counts["stale"] >= before + 3 and counts["broken"] == 1)
     now = await system.server(server.id)
     assert (now.version, now.vm_state) == (server.version, "active")
+
+
+async def test_reports_that_come_together_are_settled_each_by_itself(system: System) -> None:
+    server, gone = await system.create(), await system.create()
+    assert server.host is not None
+    counts = system.conductor.reports.counts
+    before = counts.copy()
+    stale = observation(server, server.host, generation=server.generation - 1)
+    together = [stale, "no report", observation(server, server.host)]
+    await system.log.js.publish(f"reports.{server.host}.{SEVERAL}", msgspec.json.encode(together))
+    await system.when(server.id, lambda now: now.vm_state == "stopped")
+    await system.until(lambda: counts["stale"] == before["stale"] + 1 and counts["broken"] == before["broken"] + 1)
+    assert counts["applied"] == before["applied"] + 1
+    assert (await system.server(gone.id)).vm_state == "active"
 
 
 async def test_a_guest_that_runs_behind_our_back_is_shut_down(system: System) -> None:
