@@ -38,8 +38,8 @@ BATCH = 1000
 # How long a commit waits for others to be written with it, as long as nobody waits for it: a transaction costs as much
 # as the rows of a commit.
 GATHER_SECONDS = 0.01
-# The most commits that are written without a thread: some 5 ms.
-SMALL_BATCH = 48
+# The most commits that are written without a thread: some 10 ms.
+SMALL_BATCH = 100
 # How long a start waits for a rebuild that another process is doing.
 OTHER_REBUILD_SECONDS = 600.0
 OTHER_REBUILD_PAUSE_SECONDS = 0.2
