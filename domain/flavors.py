@@ -1,4 +1,4 @@
-"""What may happen to a flavor after it was made: extra specs, and who may use a private one. Pure.
+"""What becomes of a flavor: kept by servers as it was, its extra specs, who may use a private one. Pure.
 
 Each function returns the fields to change and raises `Rejected` when it may not be.
 """
@@ -9,6 +9,22 @@ from typing import Any
 
 from domain.errors import Conflict, NotFound
 from domain.resources import Flavor
+from domain.server import FlavorSnapshot
+
+
+def snapshot(flavor: Flavor) -> FlavorSnapshot:
+    """The flavor as a server keeps it, whatever becomes of the flavor."""
+    return FlavorSnapshot(
+        id=flavor.flavor_id or flavor.id,
+        name=flavor.name,
+        vcpus=flavor.vcpus,
+        ram=flavor.ram,
+        disk=flavor.disk,
+        ephemeral=flavor.ephemeral,
+        swap=flavor.swap,
+        rxtx_factor=flavor.rxtx_factor,
+        extra_specs=flavor.extra_specs,
+    )
 
 
 def set_specs(flavor: Flavor, specs: dict[str, str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
 from domain.resources import Image
+from domain.server import Server
 
 MOST_MEMBERS = 128
 MOST_TAGS = 128
@@ -20,6 +21,30 @@ LONGEST_TAG = 255
 ANSWERS = ("pending", "accepted", "rejected")
 
 Change = dict[str, Any] | None
+
+
+def made_from(server: Server, kind: str, name: str | None, params: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the image that a command makes of a server, before its data is there. `kind`: snapshot, backup."""
+    properties = server.image_properties | {
+        "image_type": kind,
+        "instance_uuid": server.id,
+        "user_id": server.user_id,
+        "base_image_ref": server.image_id or "",
+    }
+    if "backup_type" in params:
+        properties["backup_type"] = params["backup_type"]
+    return {
+        "name": name or f"{server.name}-shelved",
+        "project_id": server.project_id,
+        "owner_user_id": server.user_id,
+        "made_for": server.id,
+        "visibility": "private",
+        "status": "queued",
+        "disk_format": "qcow2",
+        "container_format": "bare",
+        "min_disk": server.flavor.disk if server.flavor else 0,
+        "properties": properties | params.get("metadata", {}),
+    }
 
 
 def delete(image: Image) -> Change:

@@ -15,23 +15,7 @@ from api.compute.call import Call, Reply, empty, flag, reply
 from api.compute.carry_out import carry_out, must_be_legal
 from api.compute.lookups import flavor_of, server_of
 from domain.errors import Conflict, Invalid, NotFound
-from domain.resources import Flavor
-from domain.server import FlavorSnapshot
-
-
-def snapshot(flavor: Flavor) -> FlavorSnapshot:
-    """The flavor as a server keeps it."""
-    return FlavorSnapshot(
-        id=flavor.flavor_id,
-        name=flavor.name,
-        vcpus=flavor.vcpus,
-        ram=flavor.ram,
-        disk=flavor.disk,
-        ephemeral=flavor.ephemeral,
-        swap=flavor.swap,
-        rxtx_factor=flavor.rxtx_factor,
-        extra_specs=flavor.extra_specs,
-    )
+from domain.flavors import snapshot
 
 
 async def _resize(call: Call, server_id: str, value: dict[str, Any]) -> Reply:

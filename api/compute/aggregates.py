@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
-from api.compute.call import Call, Reply, empty, reply
+from api.compute.call import Call, Reply, chosen, empty, reply
 from api.compute.dispatch import Route
 from api.compute.hosts_known import by_name
 from api.compute.policy import enforce
@@ -128,13 +128,7 @@ async def delete(call: Call) -> Reply:
 
 async def act(call: Call) -> Reply:
     body = await call.object()
-    if not body:
-        raise Invalid("Malformed request body")
-    key = next(iter(body))
-    run = _ACTIONS.get(key)
-    if run is None:
-        raise Invalid(f"There is no such action: {key}")
-    return reply({"aggregate": _view(call, await run(call, body))})
+    return reply({"aggregate": _view(call, await chosen(body, _ACTIONS)(call, body))})
 
 
 async def _add_host(call: Call, body: dict[str, Any]) -> HostAggregate:

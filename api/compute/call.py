@@ -7,7 +7,8 @@ connection.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -29,6 +30,8 @@ _JSON = (b"content-type", b"application/json")
 # What a body may call itself. Clients that call it nothing, or plain text, send JSON too.
 _BODIES = frozenset({"", "application/json", "application/vnd.openstack.compute+json", "text/plain"})
 
+Run = TypeVar("Run")
+
 
 class Reply:
     """Status, body and extra headers of an answer."""
@@ -47,6 +50,16 @@ def reply(value: object, status: int = 200, *, location: str | None = None) -> R
     if location is not None:
         headers.append((b"location", location.encode()))
     return Reply(status, _encode(value), headers)
+
+
+def chosen(body: dict[str, Any], actions: Mapping[str, Run]) -> Run:
+    """What carries out the one action that a body names. Raises `Invalid`."""
+    if not body:
+        raise Invalid("Malformed request body", hint=f"Name one of: {', '.join(actions)}.")
+    key = next(iter(body))
+    if key not in actions:
+        raise Invalid(f"There is no such action: {key}", hint=f"There are: {', '.join(actions)}.")
+    return actions[key]
 
 
 def empty(status: int, *, location: str | None = None) -> Reply:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
-from api.compute.call import Call, Reply, empty, reply
+from api.compute.call import Call, Reply, chosen, empty, reply
 from api.compute.dispatch import Route
 from api.compute.lookups import flavor_of
 from api.compute.policy import enforce
@@ -87,13 +87,7 @@ def _access(flavor: Flavor) -> Reply:
 
 async def act(call: Call) -> Reply:
     body = await call.object()
-    if not body:
-        raise Invalid("Malformed request body")
-    key = next(iter(body))
-    run = _ACTIONS.get(key)
-    if run is None:
-        raise Invalid(f"There is no such action: {key}")
-    return await run(call, body)
+    return await chosen(body, _ACTIONS)(call, body)
 
 
 async def _project(call: Call, tenant: str) -> str:

@@ -12,8 +12,8 @@ from uuid import uuid4
 from api.compute.call import Call
 from api.compute.lookups import server_of
 from commands.context import Answer
+from domain import images
 from domain.errors import Rejected
-from domain.server import Server
 
 
 async def carry_out_with_image(
@@ -23,7 +23,7 @@ async def carry_out_with_image(
     commands = call.services.commands
     server = await server_of(call, server_id)
     image_id = params["image_id"] = str(uuid4())
-    fields = _fields(server, kind, name or f"{server.name}-shelved", params)
+    fields = images.made_from(server, kind, name, params)
     try:
         await commands.server(command, server_id, params, replace(call.context, dry_run=True))
     except Rejected:
@@ -38,26 +38,3 @@ async def carry_out_with_image(
         if rejected.code < 500:  # else it may have been accepted; the conductor sees to an image that nobody fills
             await commands.delete("image", image_id, call.context)
         raise
-
-
-def _fields(server: Server, kind: str, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    properties = server.image_properties | {
-        "image_type": kind,
-        "instance_uuid": server.id,
-        "user_id": server.user_id,
-        "base_image_ref": server.image_id or "",
-    }
-    if "backup_type" in params:
-        properties["backup_type"] = params["backup_type"]
-    return {
-        "name": name,
-        "project_id": server.project_id,
-        "owner_user_id": server.user_id,
-        "made_for": server.id,
-        "visibility": "private",
-        "status": "queued",
-        "disk_format": "qcow2",
-        "container_format": "bare",
-        "min_disk": server.flavor.disk if server.flavor else 0,
-        "properties": properties | params.get("metadata", {}),
-    }

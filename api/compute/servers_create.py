@@ -17,7 +17,6 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 import msgspec
 
 from api.compute import passwords, quota, server_groups
-from api.compute.actions_move import snapshot
 from api.compute.call import Call, Reply, flag, reply
 from api.compute.create_networks import networks_of, security_groups_of
 from api.compute.create_volumes import boot_source
@@ -30,6 +29,7 @@ from api.compute.servers_view import created, hrefs, view_of
 from commands.context import Answer
 from domain.decide import NewServer
 from domain.errors import Invalid, NotFound, Rejected
+from domain.flavors import snapshot
 from domain.resources import Flavor, ServerGroup
 
 MOST_AT_ONCE = 1000  # servers of one request

@@ -14,6 +14,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 from api.v1.resolve import Lookup, resolved
 from commands.context import Answer, CommandContext
 from commands.security_groups import set_on_ports
+from domain import images
 from domain.errors import Invalid, NotFound, Rejected
 from domain.server import Server, decode_server
 
@@ -62,7 +63,9 @@ async def _with_image(look: Lookup, command: str, params: dict[str, Any], server
     made = False
     new = not context.dry_run and await commands.load("image", image_id) is None
     if new and await _would_go(look, command, wanted, server):
-        await commands.create("image", _image_fields(server, command, wanted), context, id=image_id)
+        kind = "backup" if command == "create-backup" else "snapshot"
+        fields = images.made_from(server, kind, wanted.get("name"), wanted)
+        await commands.create("image", fields, context, id=image_id)
         made = True
     try:
         return await commands.server(command, server.id, wanted, context)
@@ -70,29 +73,6 @@ async def _with_image(look: Lookup, command: str, params: dict[str, Any], server
         if made and rejected.code < 500:  # else it may have been accepted; the conductor sees to what nobody fills
             await commands.delete("image", image_id, context)
         raise
-
-
-def _image_fields(server: Server, command: str, params: dict[str, Any]) -> dict[str, Any]:
-    properties = server.image_properties | {
-        "image_type": "backup" if command == "create-backup" else "snapshot",
-        "instance_uuid": server.id,
-        "user_id": server.user_id,
-        "base_image_ref": server.image_id or "",
-    }
-    if "backup_type" in params:
-        properties["backup_type"] = params["backup_type"]
-    return {
-        "name": params.get("name") or f"{server.name}-shelved",
-        "project_id": server.project_id,
-        "owner_user_id": server.user_id,
-        "made_for": server.id,
-        "visibility": "private",
-        "status": "queued",
-        "disk_format": "qcow2",
-        "container_format": "bare",
-        "min_disk": server.flavor.disk if server.flavor else 0,
-        "properties": properties | params.get("metadata", {}),
-    }
 
 
 async def _attach_volume(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:

@@ -15,8 +15,9 @@ import msgspec
 
 from commands.context import CommandContext
 from domain.errors import Invalid
+from domain.flavors import snapshot
 from domain.resources import Flavor, Image, Keypair, Network, Port, Resource, SecurityGroup, Volume
-from domain.server import FlavorSnapshot, Server
+from domain.server import Server
 
 if TYPE_CHECKING:
     from api.services import Services
@@ -98,21 +99,6 @@ async def resolved(look: Lookup, command: str, params: dict[str, Any], server: S
     """The parameters as `commands` takes them. Raises 422 for a name that stands for nothing."""
     resolver = RESOLVERS.get(command)
     return params if resolver is None else await resolver(look, params, server)
-
-
-def snapshot(flavor: Flavor) -> FlavorSnapshot:
-    """The flavor as a server keeps it."""
-    return FlavorSnapshot(
-        id=flavor.flavor_id or flavor.id,
-        name=flavor.name,
-        vcpus=flavor.vcpus,
-        ram=flavor.ram,
-        disk=flavor.disk,
-        ephemeral=flavor.ephemeral,
-        swap=flavor.swap,
-        rxtx_factor=flavor.rxtx_factor,
-        extra_specs=flavor.extra_specs,
-    )
 
 
 def _image_spec(image: Image) -> dict[str, Any]:
