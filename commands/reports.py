@@ -11,6 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
@@ -18,6 +19,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.js.errors import BadRequestError
 
 from commands.handler import Commands
 from commands.lease import LeaseLost
@@ -36,6 +38,7 @@ log_ = structlog.get_logger(__name__)
 MAX_CONCURRENT_REPORTS = 256
 NAK_SECONDS = 1.0
 DRAIN_SECONDS = 3.0
+DIRECT_SECONDS = 0.5
 
 _decode = msgspec.json.Decoder(Report).decode
 _decode_several = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -61,15 +64,37 @@ class ReportReader:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_REPORTS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
+        self._stopped = False
         self.counts: Counter[str] = Counter()
 
     async def start(self, term: int) -> None:
         """Take the reports from now on, as the conductor of this term."""
         self._subscription = await self._log.nc.subscribe(reports_subject(term), cb=self._arrived)
         await direct_reports(self._log.js, term)
+        self._log.on_reconnect(partial(self._reconnected, term))
+
+    def _reconnected(self, term: int) -> None:
+        if not self._stopped:
+            task = asyncio.create_task(self._direct_anew(term))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _direct_anew(self, term: int) -> None:
+        """Ask for the reports as if for the first time, for NATS may have forgotten which of them were taken."""
+        while not self._stopped:
+            try:
+                await direct_reports(self._log.js, term)
+                return
+            except BadRequestError as error:
+                log_.warning("another conductor has the reports", term=term, error=str(error))
+                return
+            except NatsError as error:
+                log_.warning("the reports are asked for again", error=repr(error))
+                await asyncio.sleep(DIRECT_SECONDS)
 
     async def stop(self) -> None:
         """Take no more, finish what was taken; what does not finish in time comes again to the next conductor."""
+        self._stopped = True
         with contextlib.suppress(TimeoutError, NatsError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 if self._subscription is not None:

@@ -85,13 +85,15 @@ def reports_subject(term: int) -> str:
 async def direct_reports(js: JetStreamContext, term: int) -> None:
     """Send the reports to the conductor of this term, and to no former one, which may be stopped and answer nothing.
 
-    A work queue has one consumer at a time, and only those of earlier terms are removed: a conductor that was stopped
+    A work queue has one consumer at a time, and those of later terms are left: a conductor that was stopped
     right here and goes on later is refused. A new consumer gets everything that is not settled, at once: also what a
-    killed conductor had in hand. Raises nats.js.errors.Error if a later term has them.
+    killed conductor had in hand, and what a consumer of the same term would never be sent (a nats-server that was
+    killed may count an empty stream from one again, and its consumer from where it was). Raises nats.js.errors.Error
+    if a later term has them.
     """
     for attempt in range(DIRECT_ATTEMPTS):
         for one in await js.consumers_info(REPORTS):
-            if _term_of(one.name) < term:
+            if _term_of(one.name) <= term:
                 with contextlib.suppress(NotFoundError):
                     await js.delete_consumer(REPORTS, one.name)
         try:
