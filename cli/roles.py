@@ -26,6 +26,7 @@ from cli.settings import Tables, build
 NATS_SECONDS = 10.0
 NATS_PAUSE_SECONDS = 0.2
 REQUESTS_SECONDS = 5
+KEEP_ALIVE_SECONDS = 75  # a client that waits for its server between two requests keeps its connection
 HOSTS_SECONDS = 30.0
 HOSTS_PAUSE_SECONDS = 0.02
 CHECKPOINT_SECONDS = 300.0
@@ -239,6 +240,7 @@ def _api_server(app: Any) -> Any:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=REQUESTS_SECONDS,
         )
     )
