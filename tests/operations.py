@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import openstack
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.life import Guest, World
 from tests.running import until
@@ -136,6 +139,23 @@ def _add_group(trial: Trial) -> None:
     trial.do("add_security_group_to_server", "ACTIVE", "trial")
 
 
+def _console(protocol: str, kind: str) -> Callable[[Trial], None]:
+    def attempt(trial: Trial) -> None:
+        """The address answers, and stays open for what the guest says."""
+        path = f"/servers/{trial.guest.id}/remote-consoles"
+        wanted = {"remote_console": {"protocol": protocol, "type": kind}}
+        told = trial.world.cloud.compute.post(path, json=wanted, microversion="2.96").json()["remote_console"]
+        token = unquote(told["url"]).rpartition("token=")[2]
+        base = trial.world.system.ready["base_url"].replace("http", "ws", 1)
+        try:
+            with connect(f"{base}/console/{protocol}?token={token}") as socket:
+                socket.recv(timeout=SETTLE_SECONDS)
+        except ConnectionClosed as closed:
+            raise Refused(str(closed)) from closed
+
+    return attempt
+
+
 def _resize(trial: Trial) -> None:
     trial.do("resize_server", "VERIFY_RESIZE", "1")
 
@@ -150,6 +170,8 @@ _LOCK = "test_a_locked_server_is_left_alone"
 _VOLUME = "test_a_volume_is_written_in_one_guest_and_read_in_another"
 _INTERFACE = "test_interfaces_come_by_network_and_by_port_and_go"
 _GROUPS = "test_a_group_is_given_to_a_server_and_taken_away"
+_SCREEN = "test_what_is_typed_on_the_screen_is_answered_there"
+_SERIAL = "test_a_line_on_the_serial_console_is_answered"
 _REBOOT = "test_reboot_soft_and_hard"
 
 OPERATIONS = (
@@ -169,6 +191,8 @@ OPERATIONS = (
         "test_a_password_is_changed_through_the_guest_agent",
         simple("change_server_password", "ACTIVE", "Sesame-2"),
     ),
+    Operation("screen", _SCREEN, _console("vnc", "novnc")),
+    Operation("serial console", _SERIAL, _console("serial", "serial")),
     Operation("create image", "test_a_snapshot_is_whole_and_names_its_source", _image),
     Operation("boot from a snapshot", "test_a_new_server_boots_from_the_snapshot", _boot_snapshot),
     Operation("create backup", "test_backups_rotate", simple("backup_server", "ACTIVE", "backup", "daily", 1)),
