@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from api.compute import passwords
+from api.compute import faults, passwords
 from api.compute.action import Action
 from api.compute.call import Call, Reply, empty, reply
 from api.compute.carry_out import carry_out
@@ -75,10 +75,7 @@ def must_fit(image: Image, server: Server) -> None:
     if image.min_ram > flavor.ram:
         raise Invalid("Flavor's memory is too small for requested image.")
     if flavor.disk and image.min_disk > flavor.disk:
-        raise Invalid(
-            "The flavor's disk is too small for the requested image.",
-            hint=f"The image needs {image.min_disk} GB and the flavor has {flavor.disk} GB.",
-        )
+        raise faults.smaller_than_min_disk(flavor.disk, image.min_disk)
 
 
 async def _rescue(call: Call, server_id: str, value: dict[str, Any] | None) -> Reply:
@@ -89,6 +86,10 @@ async def _rescue(call: Call, server_id: str, value: dict[str, Any] | None) -> R
     image = await image_of(call, image_id) if image_id else None
     if wanted.get("rescue_image_ref") and image is None:
         raise Invalid(f"Image {image_id} could not be found.")
+    if image is not None and image.status != "active":
+        raise Invalid(
+            f"Requested rescue image '{image_id}' is not supported", hint=f"It is {image.status}, not active."
+        )
     spec = image_spec(image) if image is not None else {"id": image_id, "properties": {}}
     await carry_out(call, "rescue", server_id, {"image": spec, "admin_password": password})
     return reply({"adminPass": password})

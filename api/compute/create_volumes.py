@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from api.compute import faults
 from api.compute.call import Call
 from api.compute.lookups import image_of
 from domain.errors import Invalid, NotImplementedHere
@@ -63,9 +64,6 @@ def _must_fit(image: Image, flavor: Flavor) -> None:
     if flavor.disk == 0:
         return
     if image.min_disk > flavor.disk:
-        raise Invalid(
-            "The created instance's disk would be too small.",
-            hint=f"The image needs {image.min_disk} GB; the flavor has {flavor.disk}.",
-        )
+        raise faults.smaller_than_min_disk(flavor.disk, image.min_disk)
     if max(image.virtual_size or 0, image.size or 0) > flavor.disk << 30:
         raise Invalid("Flavor's disk is too small for requested image.", hint=f"The flavor has {flavor.disk} GB.")

@@ -6,7 +6,7 @@ import msgspec
 
 from api.compute.call import Reply
 from api.errors import FAULT_NAMES, UNEXPECTED
-from domain.errors import NotFound, Rejected
+from domain.errors import Invalid, NotFound, Rejected
 
 GONE = "This resource is no longer available. No forwarding address is given."
 
@@ -54,3 +54,11 @@ def no_such_server(server_id: str) -> NotFound:
 def never_existed(server_id: str) -> NotFound:
     """How Nova says it where it looks for the server's cell first, which a deleted server still has."""
     return NotFound(f"Instance {server_id} has no mapping to a cell.")
+
+
+def smaller_than_min_disk(flavor_gb: int, min_disk_gb: int) -> Invalid:
+    return Invalid(
+        "Flavor's disk is smaller than the minimum size specified in image metadata. "
+        f"Flavor disk is {flavor_gb << 30} bytes, minimum size is {min_disk_gb << 30} bytes.",
+        hint="Choose a larger flavor.",
+    )
