@@ -244,6 +244,8 @@ def failed_vm_state(server: Server, operation: Operation, unchanged: bool) -> st
         wanted = "active" if server.power_state == "running" else "error"
         if wanted in allowed or (wanted == before and may_stay):
             return wanted
+    if operation.command == "resize" and may_stay and "resize_revert" in operation.undone:
+        return before  # taken back whole, as Nova does when it rolls a resize back
     if operation.command == "shelve" and server.power_state == "shutdown" and "stopped" in allowed:
         return "stopped"
     if unchanged and may_stay:

@@ -1,13 +1,16 @@
 """Disk images, by qemu-img. Every function makes its result whole or not at all: it works beside it and renames.
 
-A cancelled order kills its qemu-img; what it left beside the result is overwritten by the next try.
+A cancelled order kills its qemu-img; what it left beside the result goes too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,8 @@ async def create_overlay(disk: Path, source: Path, source_format: str, size_gb: 
     """A disk that begins as the image and is as large as the flavor says (never smaller than the image)."""
     known = await info(source, source_format)
     size = max(size_gb * GIB, int(known["virtual-size"]))
-    fresh = disk.with_name(f"{disk.name}.new")
-    await qemu_img("create", "-q", "-f", "qcow2", "-b", source, "-F", source_format, fresh, size)
-    fresh.replace(disk)
+    with _made_beside(disk, "new") as fresh:
+        await qemu_img("create", "-q", "-f", "qcow2", "-b", source, "-F", source_format, fresh, size)
 
 
 async def grow(disk: Path, size_gb: int) -> None:
@@ -40,9 +42,25 @@ async def grow(disk: Path, size_gb: int) -> None:
 
 async def flatten(disk: Path, disk_format: str, target: Path, tell: Tell = ignore) -> None:
     """Write a qcow2 of its own, without a backing file, of a disk that nobody writes to."""
-    fresh = target.with_name(f"{target.name}.part")
-    await qemu_img("convert", "-p", "-U", "-f", disk_format, "-O", "qcow2", disk, fresh, tell=tell)
-    fresh.replace(target)
+    with _made_beside(target, "part") as fresh:
+        await qemu_img("convert", "-p", "-U", "-f", disk_format, "-O", "qcow2", disk, fresh, tell=tell)
+
+
+async def flat_size(disk: Path, disk_format: str) -> int:
+    """How many bytes a copy of the disk without a backing file takes."""
+    text = await qemu_img("measure", "-U", "-f", disk_format, "-O", "qcow2", "--output=json", disk)
+    return int(msgspec.json.decode(text, type=dict[str, Any])["required"])
+
+
+def must_fit(needed: int, folder: Path) -> None:
+    """Raise `OrderFailed` when so many bytes have no room in the folder."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OrderFailed(
+            "no_disk_space",
+            f"The disk of {folder} is full: the copy needs {needed >> 20} MiB, {free >> 20} MiB are free. "
+            "Delete images or servers and try again.",
+        )
 
 
 async def copy_into(source: Path, source_format: str, target: Path, target_format: str, tell: Tell = ignore) -> None:
@@ -51,9 +69,20 @@ async def copy_into(source: Path, source_format: str, target: Path, target_forma
 
 
 async def copy(disk: Path, target: Path, tell: Tell = ignore) -> None:
-    fresh = target.with_name(f"{target.name}.new")
-    await asyncio.to_thread(copy_file, disk, fresh, on_loop(tell))
-    fresh.replace(target)
+    with _made_beside(target, "new") as fresh:
+        await asyncio.to_thread(copy_file, disk, fresh, on_loop(tell))
+
+
+@contextmanager
+def _made_beside(target: Path, suffix: str) -> Iterator[Path]:
+    """The name to work under: it becomes the target's in the end, or nothing."""
+    fresh = target.with_name(f"{target.name}.{suffix}")
+    try:
+        yield fresh
+        fresh.replace(target)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 async def released(disk: Path, seconds: float) -> None:

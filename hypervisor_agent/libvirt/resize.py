@@ -24,6 +24,8 @@ async def resize(work: Work) -> Details:
     vcpus, memory_mb, disk_gb = new_hardware(work.order)
     record = work.record
     spec = record.spec
+    if root_volume(spec) is None and not work.files.resize_backup.exists():
+        disks.must_fit(work.files.disk.stat().st_blocks * 512, work.files.folder)
     if record.resize is None:
         running = await work.guest.active()
         record.resize = Resize(spec.vcpus, spec.memory_mb, spec.disk_gb, was_running=running)

@@ -23,6 +23,7 @@ Details = dict[str, Any]
 ROOT = "vda"
 COPY_SECONDS = 3600.0
 CLOSE_SECONDS = 60.0
+THAW_SECONDS = 15
 
 
 async def snapshot(work: Work) -> Details:
@@ -31,12 +32,13 @@ async def snapshot(work: Work) -> Details:
     target.parent.mkdir(parents=True, exist_ok=True)
     quiesced = False
     device = "vdb" if work.record.rescue else ROOT
+    root = root_volume(spec)
+    source, kind = (Path(root.path), root.disk_format) if root else (work.files.disk, "qcow2")
+    disks.must_fit(await disks.flat_size(source, kind), target.parent)
     with work.step("copy disk", 0, 99) as copied:
         if await work.guest.active():
             quiesced = await _copy_live(work, device, target, copied)
         else:
-            root = root_volume(spec)
-            source, kind = (Path(root.path), root.disk_format) if root else (work.files.disk, "qcow2")
             await disks.flatten(source, kind, target, copied)
     known = await disks.info(target, "qcow2")
     return {
@@ -58,9 +60,11 @@ async def _copy_live(work: Work, device: str, target: Path, copied: Tell) -> boo
     except (asyncio.CancelledError, OrderFailed):
         await _abort(work)
         fresh.unlink(missing_ok=True)
+        await work.guest.call(_go_on)
         raise
     if stats.get("type") != libvirt.VIR_DOMAIN_JOB_COMPLETED:
         fresh.unlink(missing_ok=True)
+        await work.guest.call(_go_on)
         message = "Copying the disk did not finish. Is the image store full? Take the snapshot again."
         raise OrderFailed("snapshot_failed", message, str(stats), changed=False)
     # The job's end is told before QEMU has closed the file: until then the last of it may not be written.
@@ -93,8 +97,30 @@ def _begin(domain: Any, device: str, target: Path) -> bool:
         domain.backupBegin(tostring(backup, encoding="unicode"), None, 0)
     finally:
         if frozen:
-            domain.fsThaw()
+            _thaw(domain)
     return frozen
+
+
+def _thaw(domain: Any) -> None:
+    """A guest that QEMU halted meanwhile does not answer: the copy is given up, then it goes on and can."""
+    domain.agentSetResponseTimeout(THAW_SECONDS, 0)
+    try:
+        domain.fsThaw()
+    except libvirt.libvirtError:
+        if domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+            domain.abortJob()
+        _go_on(domain)
+        domain.fsThaw()
+        raise
+    finally:
+        domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
+
+
+def _go_on(domain: Any) -> None:
+    """QEMU halts a guest whose write fails because the copy of what it overwrites has no room: let it write now."""
+    state, reason = domain.state()
+    if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+        domain.resume()
 
 
 def _freeze(domain: Any) -> bool:
