@@ -60,6 +60,9 @@ class Dropped(msgspec.Struct, frozen=True, omit_defaults=True):
     have: str
 
 
+WEIGHTS_KEPT = 20  # in every commit that places a server
+
+
 class Placement(msgspec.Struct, frozen=True):
     """The decision: the chosen host (null: none), the weights of those that passed, the evidence for the others."""
 
@@ -68,7 +71,9 @@ class Placement(msgspec.Struct, frozen=True):
     dropped: tuple[Dropped, ...]
 
     def evidence(self) -> dict[str, Any]:
-        evidence: dict[str, Any] = msgspec.to_builtins(self)
+        """What the log keeps of the decision: why each host was dropped, and the heaviest of those that passed."""
+        kept = dict(sorted(self.weights.items(), key=lambda one: -one[1])[:WEIGHTS_KEPT])
+        evidence: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(self, weights=kept))
         return evidence
 
     def summary(self) -> str:
