@@ -103,7 +103,8 @@ class ReadModel:
         return self._horizon.position
 
     async def wait_for(self, position: int, timeout: float = 2.0) -> bool:
-        """Whether the tables hold this position, at once or within `timeout` seconds."""
+        """Whether the tables hold this position, at once or within `timeout` seconds. Raises nothing: who waits has
+        appended already, and a read model that is away does not take that back."""
         if position <= self._horizon.position:
             return True
         if self._horizon.local:
@@ -111,7 +112,8 @@ class ReadModel:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while not await self._horizon.reached(position, min(LOOK_SECONDS, max(0.0, deadline - loop.time()))):
-            await self._look()
+            with contextlib.suppress(Exception):  # a database that is away does not show the position, nothing else
+                await self._look()
             if loop.time() >= deadline:
                 return self._horizon.position >= position
         return True

@@ -121,7 +121,7 @@ class System:
             await system.stop_agents()
             await system.conductor.stop()
             await watch.stop()
-            await projector.stop()
+            await system.projector.stop()
             await read.close()
             await log.close()
             await asyncio.sleep(0.05)  # closed sockets are let go by the loop one turn later

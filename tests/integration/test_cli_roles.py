@@ -18,7 +18,7 @@ from tests.running import Running, until
 pytestmark = pytest.mark.xdist_group("chronova up")
 
 
-def test_four_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
+def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -34,6 +34,7 @@ def test_four_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
             start("projector")
             until((data / "read-models.db").exists, "the read models are there")
             start("conductor")
+            start("archive", "--archive", str(tmp_path / "copy"))
             start("api", "--listen", address, "--driver", "simulated")
             start("agent", "--host", "rack-7", "--driver", "simulated")
             ready = tmp_path / "ready.json"
@@ -46,11 +47,12 @@ def test_four_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
                 until(lambda: "rack-7" in admin.get("/v1/hosts").text, "the host has registered")
             with system.client() as client:
                 system.create_server(client, "apart")
+            until(lambda: any((tmp_path / "copy").glob("*.open")), "the log is archived")
         finally:
             for process in processes:
                 process.send_signal(signal.SIGTERM)
             codes = [process.wait(40) for process in processes]
-        assert codes == [0, 0, 0, 0]
+        assert codes == [0, 0, 0, 0, 0]
 
 
 def _answers(address: str) -> bool:
