@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from api.http import services
 from api.links import base_url
+from api.services import Services
 from domain.errors import Invalid
 from domain.resources import Resource
 
@@ -94,8 +95,12 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 
 async def living(request: Request, kind: str, **filters: Any) -> list[Resource]:
+    return await all_living(services(request), kind, **filters)
+
+
+async def all_living(known: Services, kind: str, **filters: Any) -> list[Resource]:
     """Every resource of a kind that is not deleted and fits, oldest first: read in pages, however many there are."""
-    read = services(request).read
+    read = known.read
     found: list[Resource] = []
     while True:
         last = found[-1].id if found else None

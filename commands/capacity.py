@@ -53,7 +53,7 @@ class Capacity:
     def reserve(self, server: Server, host: str) -> None:
         """Hold room for a decision that is on its way to the log."""
         assert server.flavor is not None
-        self._set(server.id, server.version, (_use(host, server.flavor),))
+        self._set(server.id, server.version, (_use(host, server.flavor, local_disk=server.image_id is not None),))
 
     def view(self) -> list[HostView]:
         views = []
@@ -93,6 +93,7 @@ class Capacity:
         )
         return Demand(
             flavor=server.flavor,
+            local_disk=server.image_id is not None,
             availability_zone=server.pinned_availability_zone,
             forced_host=server.forced_host,
             excluded=operation.hosts_tried if operation else (),
@@ -124,12 +125,12 @@ class Capacity:
             totals[index] += sign * amount
 
 
-def _use(host: str, flavor: FlavorSnapshot) -> _Use:
-    return _Use(host, flavor.vcpus, flavor.ram, disk_of(flavor))
+def _use(host: str, flavor: FlavorSnapshot, *, local_disk: bool) -> _Use:
+    return _Use(host, flavor.vcpus, flavor.ram, disk_of(flavor) if local_disk else flavor.ephemeral)
 
 
 def uses_of(server: Server) -> tuple[_Use, ...]:
     """The room that a server takes now: on its host, and what a resize holds until it is confirmed."""
     if server.deleted or server.host is None or server.flavor is None:
         return ()
-    return (_use(server.host, server.flavor),)
+    return (_use(server.host, server.flavor, local_disk=server.image_id is not None),)

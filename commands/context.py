@@ -14,13 +14,17 @@ SERVICE = Actor(user_id="chronova-conductor", user_name="conductor", roles=("ser
 
 @dataclass(frozen=True)
 class CommandContext:
-    """`if_match` is the version the caller has seen; `dry_run` decides without appending."""
+    """`if_match` is the version the caller has seen; `dry_run` decides without appending.
+
+    `internal`: a command that nobody asks for by itself, given by another API of ours on its caller's behalf.
+    """
 
     actor: Actor
     request_id: str
     idempotency_key: str | None = None
     if_match: int | None = None
     dry_run: bool = False
+    internal: bool = False
     causation_id: str = ""
 
     @property

@@ -84,7 +84,7 @@ class Commands(SmallAggregates):
         return Answer(told["request_id"], server_id, told.get("version", server.version), told["position"], server)
 
     async def _server(self, command: str, server_id: str, params: dict[str, Any], context: CommandContext) -> Answer:
-        if command not in MACHINE.commands or MACHINE.rule(command).internal:
+        if command not in MACHINE.commands or (MACHINE.rule(command).internal and not context.internal):
             raise Invalid(f"There is no such action: {command}", hint="GET /v1/commands lists all.", reason="command")
         sealed = self._seal(params)
         loaded = self._at_hand.get(server_id)

@@ -133,6 +133,14 @@ class OrderBook:
                 disk_format=(rescue_image.disk_format if rescue_image else None) or "qcow2",
                 properties=operation.params["image"].get("properties", {}),
             )
+        reimage = None
+        if operation.command == "rebuild" and server.volume_backed and operation.params.get("reimage"):
+            filling = await self._image(operation.params["image"]["id"])
+            reimage = ImageSpec(
+                id=operation.params["image"]["id"],
+                path=str(self.image_path(operation.params["image"]["id"])),
+                disk_format=(filling.disk_format if filling else None) or "qcow2",
+            )
         secrets = {
             key: self._settings.unseal(value)
             for key in ("password", "admin_password")
@@ -146,6 +154,7 @@ class OrderBook:
             snapshot_path=str(self.image_path(snapshot)) if snapshot else "",
             user_data=await self._user_data(server),
             rescue_image=rescue,
+            reimage=reimage,
             secrets=secrets,
         )
 

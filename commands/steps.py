@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
+from commands import steps_volumes
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
@@ -25,12 +26,14 @@ from commands.networking import addresses_of, allocate_port, release_port
 from commands.security_groups import group_ids
 from commands.server_ports import group_names, no_address
 from commands.settings import CommandSettings
+from commands.steps_volumes import VolumeSteps
+from commands.volume_files import VolumeFiles
 from domain.decide import StepOutcome
 from domain.errors import Conflict, NotFound, Rejected
 from domain.orders import Fault
-from domain.resources import Image, Network, Port, Volume
+from domain.resources import Image, Network, Port
 from domain.scheduling import NO_VALID_HOST, place
-from domain.server import Interface, NetworkRequest, Operation, Server, VolumeAttachment
+from domain.server import Interface, NetworkRequest, Operation, Server
 from domain.workflows import UNDO
 
 
@@ -57,8 +60,8 @@ class Steps:
         """Give back what a step took for an operation that was over when it had it."""
         if control in ("create_ports", "allocate_port"):
             await give_back(self.commands, asked, now, self.context(asked))
-        if control == "record_volume":
-            await _forget_late_volume(self, asked, now)
+        if control in steps_volumes.STEPS:
+            await steps_volumes.came_too_late(control, _volume_steps(self, asked), now)
 
     def context(self, server: Server) -> CommandContext:
         operation = server.operation
@@ -340,54 +343,16 @@ async def _rotate_backups(steps: Steps, server: Server) -> dict[str, Any]:
     return {}
 
 
-async def _record_volume(steps: Steps, server: Server) -> dict[str, Any]:
-    """The guest has the disk: the server and the volume say so."""
-    operation = server.operation
-    assert operation is not None
-    volume, result = operation.params["volume"], operation.params.get("result", {})
-    attachment = VolumeAttachment(
-        id=operation.params["attachment_id"],
-        volume_id=volume["id"],
-        device=result.get("device") or volume.get("device"),
-        delete_on_termination=bool(operation.params.get("delete_on_termination")),
-        tag=operation.params.get("tag"),
-        path=volume["path"],
-        disk_format=volume.get("disk_format", "raw"),
-        size_gb=volume.get("size_gb", 0),
-    )
-    attached = {
-        "id": attachment.id,
-        "attachment_id": attachment.id,
-        "volume_id": attachment.volume_id,
-        "server_id": server.id,
-        "device": attachment.device,
-        "host_name": server.host,
-    }
-
-    def attach(state: Any) -> dict[str, Any]:
-        others = tuple(one for one in cast(Volume, state).attachments if one["server_id"] != server.id)
-        return {"status": "in-use", "attachments": [*others, attached]}
-
-    await steps.commands.update("volume", volume["id"], {}, steps.context(server), verb="attach", check=attach)
-    rest = tuple(one for one in server.volumes if one.volume_id != volume["id"])
-    return {"volumes": (*rest, attachment)}
+def _volume_steps(steps: Steps, server: Server) -> VolumeSteps:
+    files = VolumeFiles(steps.commands, steps.read, steps.settings.images_dir, steps.settings.volumes_dir)
+    return VolumeSteps(files, server, steps.context(server))
 
 
-async def _forget_late_volume(steps: Steps, asked: Server, now: Server) -> None:
-    assert asked.operation is not None
-    volume_id = asked.operation.params["volume"]["id"]
-    if all(one.volume_id != volume_id for one in now.volumes):
-        await _let_go(steps, asked, volume_id)
+def _volume(control: str) -> Callable[[Steps, Server], Awaitable[Any]]:
+    async def step(steps: Steps, server: Server) -> Any:
+        return await steps_volumes.STEPS[control](_volume_steps(steps, server))
 
-
-def detached(server: Server) -> Callable[[Any], dict[str, Any]]:
-    """The change of a volume that a server lets go."""
-
-    def detach(state: Any) -> dict[str, Any]:
-        others = [one for one in cast(Volume, state).attachments if one["server_id"] != server.id]
-        return {"status": "in-use" if others else "available", "attachments": others}
-
-    return detach
+    return step
 
 
 async def _give_back(steps: Steps, server: Server) -> dict[str, Any]:
@@ -406,42 +371,6 @@ async def give_back_taken(steps: Steps, server: Server, operation: Operation, ta
         assert control is not None
         patch |= await _STEPS[control](steps, msgspec.structs.replace(server, operation=ended))
     return patch
-
-
-async def _release_volume(steps: Steps, server: Server) -> dict[str, Any]:
-    operation = server.operation
-    assert operation is not None
-    await _let_go(steps, server, operation.params["volume"]["id"])
-    return {}
-
-
-async def _forget_volume(steps: Steps, server: Server) -> dict[str, Any]:
-    operation = server.operation
-    assert operation is not None
-    volume_id = operation.params["volume_id"]
-    await _let_go(steps, server, volume_id)
-    return {"volumes": tuple(one for one in server.volumes if one.volume_id != volume_id)}
-
-
-async def _let_go(steps: Steps, server: Server, volume_id: str) -> None:
-    try:
-        await steps.commands.update(
-            "volume", volume_id, {}, steps.context(server), verb="detach", check=detached(server)
-        )
-    except NotFound:
-        return
-
-
-async def _detach_volumes(steps: Steps, server: Server) -> dict[str, Any]:
-    for attachment in server.volumes:
-        await _let_go(steps, server, attachment.volume_id)
-        if attachment.delete_on_termination:
-            try:
-                await steps.commands.delete("volume", attachment.volume_id, steps.context(server))
-            except NotFound:
-                continue
-            await asyncio.to_thread(Path(attachment.path).unlink, missing_ok=True)
-    return {"volumes": ()}
 
 
 _STEPS: dict[str, Callable[[Steps, Server], Awaitable[Any]]] = {
@@ -463,9 +392,6 @@ _STEPS: dict[str, Callable[[Steps, Server], Awaitable[Any]]] = {
     "delete_shelved_image": _delete_shelved_image,
     "find_shelved_image": _find_shelved_image,
     "rotate_backups": _rotate_backups,
-    "record_volume": _record_volume,
     "give_back": _give_back,
-    "release_volume": _release_volume,
-    "forget_volume": _forget_volume,
-    "detach_volumes": _detach_volumes,
+    **{control: _volume(control) for control in steps_volumes.STEPS},
 }

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any, cast
+from functools import partial
+from typing import cast
 from uuid import uuid4
 
 import structlog
@@ -19,7 +20,8 @@ from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
 from commands.lookup import Lookup
 from commands.settings import CommandSettings
-from commands.steps import detached, drop_image
+from commands.steps import drop_image
+from domain import volumes as rules
 from domain.resources import Image, Resource, Volume
 from domain.server import Server
 
@@ -48,12 +50,12 @@ class Sweep:
         """Free what nobody will claim: of all servers what is old enough, or of one server everything."""
         for image in await self._read.resources("image", where={"status": UNFINISHED}):
             owner = cast(Image, image).made_for
-            if self._is_due(image, owner, server_id) and not await self._wanted(owner, image_id=image.id):
+            if self._is_due(image, owner, server_id) and not await self._wanted(owner, image.id):
                 log_.warning("an image that nobody fills is deleted", image_id=image.id, server_id=owner)
                 await drop_image(self._commands, self._settings, image.id, _context())
         for volume in await self._read.resources("volume", where={"status": "reserved"}):
             owner = cast(Volume, volume).reserved_for
-            if self._is_due(volume, owner, server_id) and not await self._wanted(owner, volume_id=volume.id):
+            if self._is_due(volume, owner, server_id) and not await self._wanted(owner, volume.id):
                 log_.warning("a volume that nobody attaches is freed", volume_id=volume.id, server_id=owner)
                 await self._free(cast(Volume, volume))
         if server_id is not None:
@@ -71,7 +73,8 @@ class Sweep:
                 log_.warning(
                     "a volume that its server does not have is freed", volume_id=volume.id, server_id=server_id
                 )
-                await self._commands.update("volume", volume.id, {}, _context(), verb="detach", check=detached(server))
+                detached = partial(rules.detached, server_id=server_id)
+                await self._commands.update("volume", volume.id, {}, _context(), verb="detach", check=detached)
 
     def _is_due(self, thing: Resource, owner: str, server_id: str | None) -> bool:
         if server_id is not None:
@@ -79,23 +82,24 @@ class Sweep:
         assert thing.updated_at is not None
         return bool(owner) and (datetime.now(UTC) - thing.updated_at).total_seconds() > self._settings.unclaimed_seconds
 
-    async def _wanted(self, server_id: str, **thing: str) -> bool:
-        """Whether what the server is at, by the log, is to fill this image or to attach this volume."""
+    async def _wanted(self, server_id: str, thing_id: str) -> bool:
+        """Whether what the server is at, by the log, is to fill this image or to take this volume."""
         server = await self._commands.load_server(server_id)
-        return server is not None and thing.items() <= _at_work_on(server).items()
+        return server is not None and thing_id in _at_work_on(server)
 
     async def _free(self, volume: Volume) -> None:
-        def still(state: Any) -> dict[str, Any]:
-            same = (state.status, state.reservation) == (volume.status, volume.reservation)
-            return {"status": "available", "reserved_for": "", "reservation": ""} if same else {}
-
-        await self._commands.update("volume", volume.id, {}, _context(), verb="unreserve", check=still)
+        free = partial(rules.unreserve, token=volume.reservation)
+        await self._commands.update("volume", volume.id, {}, _context(), verb="unreserve", check=free)
 
 
-def _at_work_on(server: Server) -> dict[str, str]:
-    params = server.operation.params if server.operation is not None else {}
-    found = {"image_id": params.get("image_id"), "volume_id": params.get("volume", {}).get("id")}
-    return {what: id_ for what, id_ in found.items() if id_ is not None}
+def _at_work_on(server: Server) -> set[str]:
+    operation = server.operation
+    if operation is None:
+        return set()
+    params = operation.params
+    begun_with = [one.volume_id for one in server.block_devices] if operation.command == "create" else []
+    named = (params.get("image_id"), params.get("volume", {}).get("id"), params.get("new", {}).get("id"))
+    return {*begun_with, *(id_ for id_ in named if id_ is not None)}
 
 
 def _context() -> CommandContext:

@@ -23,6 +23,7 @@ class Lookups:
     snapshot_path: str = ""
     user_data: str | None = None
     rescue_image: ImageSpec | None = None
+    reimage: ImageSpec | None = None  # what a root volume is filled with anew
     secrets: dict[str, str] | None = None  # opened parameters, such as a password
 
 
@@ -131,8 +132,17 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
         return {"flavor": server.resize.old_flavor} if server.resize is not None else {}
     if kind == "set_password":
         return {"username": given.get("username", "root"), "password": (lookups.secrets or {}).get("password")}
+    if kind == "rebuild":
+        return {"reimage": lookups.reimage} if lookups.reimage is not None else {}
     if kind in ("attach_volume", "detach_volume"):
         return {"volume": given["volume"]}
+    if kind == "swap_volume":
+        old, new = given["old"], given["new"]
+        return {"old": new, "new": old} if operation.undoing else {"old": old, "new": new}
+    if kind == "extend_volume":
+        return {"volume": given["volume"], "size_gb": given["size_gb"]}
+    if kind == "snapshot_volumes":
+        return {"snapshots": [{key: one[key] for key in ("volume_id", "path")} for one in given["result"]["snapshots"]]}
     if kind in ("attach_interface", "detach_interface"):
         port_id = given.get("port_id") or given.get("port", {}).get("port_id")
         nic = next((nic_of(one) for one in server.interfaces if one.port_id == port_id), None)

@@ -29,7 +29,7 @@ OrderKind = Literal[
     "resume",
     "rescue",  # params: image (ImageSpec), admin_password
     "unrescue",
-    "rebuild",  # fresh root disk from spec.image, then spawn
+    "rebuild",  # fresh root disk from spec.image, then spawn; params: reimage (ImageSpec): into the root volume
     "snapshot",  # params: image_id, image_path: flat qcow2 written there; guest keeps its power state
     "offload",  # as destroy, but the server lives on (shelved)
     "resize",  # params: flavor (new); power state kept; old disk kept until resize_confirm
@@ -40,6 +40,8 @@ OrderKind = Literal[
     "attach_volume",  # params: volume (VolumeSpec)
     "detach_volume",
     "swap_volume",  # params: old, new (VolumeSpec)
+    "extend_volume",  # params: volume (VolumeSpec), size_gb: its file is grown, and a guest that runs sees it
+    "snapshot_volumes",  # params: snapshots ({"volume_id", "path"}): flat qcow2 of each, all of one instant
     "attach_interface",  # params: nic (NicSpec)
     "detach_interface",
     "console_output",  # params: length (lines or null); answered in details["output"]

@@ -216,7 +216,7 @@ class Volume(Resource, frozen=True, omit_defaults=True, kw_only=True):
     metadata: dict[str, str] = {}
     availability_zone: str = "nova"
     attachments: tuple[dict[str, Any], ...] = ()
-    reserved_for: str = ""  # while reserved: the server whose command attaches it, and the id of that attachment
+    reserved_for: str = ""  # until it is in use: the server whose command takes it, and by which token it is kept
     reservation: str = ""
     fault: str = ""
 
@@ -228,6 +228,7 @@ class VolumeSnapshot(Resource, frozen=True, omit_defaults=True, kw_only=True):
     description: str | None = None
     status: str = "creating"
     metadata: dict[str, str] = {}
+    made_by: str = ""  # the server whose agent writes it
 
 
 class Blob(Resource, frozen=True, omit_defaults=True, kw_only=True):

@@ -73,6 +73,26 @@ class VolumeAttachment(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""
     disk_format: str = "raw"
     size_gb: int = 0
+    replaced_by: str | None = None  # the volume whose place it is about to give up, while a swap goes on
+
+
+class BlockDevice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A volume that the creator asked for: one that is there (`source_type` volume), or one made for the server of an
+    image, of a snapshot, or blank. `volume_id` names it from the beginning, `source_id` what it is a copy of.
+    """
+
+    source_type: str  # volume | image | snapshot | blank
+    volume_id: str = ""
+    source_id: str | None = None
+    size_gb: int = 0
+    boot_index: int | None = None
+    device: str | None = None
+    delete_on_termination: bool = False
+    tag: str | None = None
+
+    @property
+    def made_here(self) -> bool:
+        return self.source_type != "volume"
 
 
 class ServerFault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -183,6 +203,7 @@ class Server(msgspec.Struct, frozen=True, omit_defaults=True):
     networks_requested: tuple[NetworkRequest, ...] | None = None  # null = auto, empty = none
     interfaces: tuple[Interface, ...] = ()
     security_groups: tuple[str, ...] = ()
+    block_devices: tuple[BlockDevice, ...] = ()  # as asked for at creation
     volumes: tuple[VolumeAttachment, ...] = ()
     server_group: str | None = None
     scheduler_hints: dict[str, Any] = {}
@@ -205,6 +226,15 @@ class Server(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def deleted(self) -> bool:
         return self.vm_state == "deleted"
+
+    @property
+    def volume_backed(self) -> bool:
+        """Its root disk is a volume. As in Nova, the image of such a server is empty and stays so."""
+        disks: tuple[VolumeAttachment | BlockDevice, ...] = (*self.volumes, *self.block_devices)
+        return self.image_id is None and any(disk.boot_index == 0 for disk in disks)
+
+    def attachment(self, volume_id: str) -> VolumeAttachment | None:
+        return next((one for one in self.volumes if one.volume_id == volume_id), None)
 
 
 class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -248,6 +278,7 @@ class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     networks_requested: tuple[NetworkRequest, ...] | UnsetType | None = UNSET
     interfaces: tuple[Interface, ...] | UnsetType = UNSET
     security_groups: tuple[str, ...] | UnsetType = UNSET
+    block_devices: tuple[BlockDevice, ...] | UnsetType = UNSET
     volumes: tuple[VolumeAttachment, ...] | UnsetType = UNSET
     server_group: str | UnsetType | None = UNSET
     scheduler_hints: dict[str, Any] | UnsetType = UNSET

@@ -10,8 +10,7 @@ from the log, so every step must bear being done twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,72 +18,13 @@ import msgspec
 
 from domain.orders import OrderKind
 from domain.server import FlavorSnapshot, Operation, ResizeRecord, Server
+from domain.workflow import KEEP, TAKINGS, UNDO, WHOLE, Finish, Step, Undo, Workflow, has_guest, unchanged
+from domain.workflows_volumes import VOLUME_WORKFLOWS
 
-KEEP = "(keep)"  # the task_state stays as it is
-
-Condition = Callable[[Server], bool]
-Finish = Callable[[Server, Operation, datetime, dict[str, Any]], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a workflow. Exactly one of `order` and `control` is set."""
-
-    name: str
-    order: OrderKind | None = None
-    control: str | None = None
-    task_state: str | None = KEEP
-    vm_state: str | None = None  # set with the task_state, where Nova does so (null: as it is)
-    event: str | None = None
-    failed_event: str | None = None  # the event's name when only a failure is shown
-    undo: str | None = None
-    when: Condition | None = None
-    keeps_result: bool = False  # a later step needs what this one found out (operation.params["result"])
-
-
-@dataclass(frozen=True)
-class Undo:
-    """How a finished (or half finished) step is taken back. `order` and `control` as in `Step`."""
-
-    name: str
-    order: OrderKind | None = None
-    control: str | None = None
-
-
-@dataclass(frozen=True)
-class Workflow:
-    command: str
-    steps: tuple[Step, ...]
-    finish: Finish
-
-    def step(self, name: str) -> Step:
-        return next(step for step in self.steps if step.name == name)
-
-    def next_step(self, server: Server, after: str | None) -> Step | None:
-        """The first step after `after` (null: from the start) that applies to the server as it is now."""
-        names = [step.name for step in self.steps]
-        start = 0 if after is None else names.index(after) + 1
-        return next((step for step in self.steps[start:] if step.when is None or step.when(server)), None)
-
+__all__ = ["KEEP", "UNDO", "WORKFLOWS", "Step", "Undo", "Workflow"]
 
 # What follows by itself where a deployment sets a time for it (`Context.due_after`).
 FOLLOWERS = {"soft-delete": "force-delete", "shelve": "shelve-offload", "resize": "confirm-resize"}
-
-# Undos that give back what a request took in the control plane at its acceptance, before any agent did a thing.
-TAKINGS = frozenset({"discard_image", "release_volume", "release_interface"})
-
-UNDO: dict[str, Undo] = {
-    undo.name: undo
-    for undo in (
-        Undo("release_host", control="release_host"),
-        Undo("delete_ports", control="delete_ports"),
-        Undo("destroy", order="destroy"),
-        Undo("discard_image", control="discard_image"),
-        Undo("resize_revert", order="resize_revert"),
-        Undo("release_volume", control="release_volume"),
-        Undo("release_interface", control="release_interface"),
-    )
-}
 
 
 def _powered(vm_state: str, power_state: str) -> Finish:
@@ -92,10 +32,6 @@ def _powered(vm_state: str, power_state: str) -> Finish:
         return {"vm_state": vm_state, "power_state": power_state}
 
     return finish
-
-
-def _unchanged(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {}
 
 
 def _created(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
@@ -181,10 +117,10 @@ def _reverted(server: Server, operation: Operation, at: datetime, details: dict[
 def _shelved(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
     patch: dict[str, Any] = {
         "power_state": "shutdown",
-        "shelved_image_id": operation.params.get("image_id"),
+        "shelved_image_id": None if server.volume_backed else operation.params.get("image_id"),
         "shelved_at": at,
     }
-    if operation.params.get("offload"):
+    if _offloads_at_once(server):
         return patch | _offloaded(server, operation, at, details)
     return patch | {"vm_state": "shelved"}
 
@@ -210,10 +146,6 @@ def _unshelved(server: Server, operation: Operation, at: datetime, details: dict
     }
 
 
-def _has_guest(server: Server) -> bool:
-    return server.host is not None and server.guest_exists
-
-
 def _may_have_ports(server: Server) -> bool:
     """What a build took that was ended before it could say so counts, too."""
     return bool(server.interfaces) or (server.launched_at is None and server.networks_requested != ())
@@ -227,12 +159,17 @@ def _is_offloaded(server: Server) -> bool:
     return server.vm_state == "shelved_offloaded"
 
 
+def _comes_back_from_image(server: Server) -> bool:
+    return _is_offloaded(server) and not server.volume_backed
+
+
 def _is_on_host(server: Server) -> bool:
     return server.vm_state == "shelved"
 
 
 def _offloads_at_once(server: Server) -> bool:
-    return server.operation is not None and bool(server.operation.params.get("offload"))
+    """Where the deployment says so; and without a disk of its own nothing speaks for staying."""
+    return server.operation is not None and (bool(server.operation.params.get("offload")) or server.volume_backed)
 
 
 def _has_shelve_image(server: Server) -> bool:
@@ -249,13 +186,25 @@ def taken_by(command: str, params: dict[str, Any], done: Sequence[str]) -> dict[
         earlier: dict[str, Any] = params["superseded"]
         return earlier
     undos = {step.undo for step in WORKFLOWS[command].steps} & TAKINGS
-    if not undos or any(name in done for name in ("publish_image", "record_volume")):
+    if not undos or any(name in done for name in WHOLE):
         return None  # nothing, or it is whole and stays
     return {"command": command, "undos": sorted(str(name) for name in undos), "params": params}
 
 
 def _has_volumes(server: Server) -> bool:
-    return bool(server.volumes)
+    return bool(server.volumes or server.block_devices)
+
+
+def _is_image_backed(server: Server) -> bool:
+    return not server.volume_backed
+
+
+def _is_volume_backed(server: Server) -> bool:
+    return server.volume_backed
+
+
+def _gets_new_content(server: Server) -> bool:
+    return server.volume_backed and server.operation is not None and bool(server.operation.params.get("reimage"))
 
 
 def _single(
@@ -283,11 +232,11 @@ _SPAWN_STEPS = (
 _GIVE_BACK = Step("give_back", control="give_back", when=_superseded_took)
 
 _DELETE_STEPS = (
-    Step("destroy", order="destroy", event=_TERMINATE, when=_has_guest),
+    Step("destroy", order="destroy", event=_TERMINATE, when=has_guest),
     Step("delete_ports", control="delete_ports", when=_may_have_ports),
+    _GIVE_BACK,
     Step("detach_volumes", control="detach_volumes", when=_has_volumes),
     Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
-    _GIVE_BACK,
 )
 
 _RESIZE_STEPS = (
@@ -315,7 +264,16 @@ WORKFLOWS: dict[str, Workflow] = {
                 Step(
                     "create_ports", control="create_ports", task_state="networking", event=_BUILD, undo="delete_ports"
                 ),
+                Step(
+                    "create_volumes",
+                    control="create_volumes",
+                    task_state="block_device_mapping",
+                    event=_BUILD,
+                    undo="delete_volumes",
+                    when=_has_volumes,
+                ),
                 *_SPAWN_STEPS,
+                Step("record_volumes", control="record_volumes", event=_BUILD, when=_has_volumes),
             ),
             _created,
         ),
@@ -339,6 +297,12 @@ WORKFLOWS: dict[str, Workflow] = {
             (
                 Step("prepare", control="prepare_rebuild", event="rebuild_server"),
                 Step("rebuild", order="rebuild", task_state="rebuild_spawning", event="compute_rebuild_instance"),
+                Step(
+                    "record_content",
+                    control="record_content",
+                    event="compute_rebuild_instance",
+                    when=_gets_new_content,
+                ),
                 Step(
                     "power_off",
                     order="power_off",
@@ -370,8 +334,9 @@ WORKFLOWS: dict[str, Workflow] = {
                     task_state="shelving_image_uploading",
                     event="compute_shelve_instance",
                     undo="discard_image",
+                    when=_is_image_backed,
                 ),
-                Step("publish_image", control="publish_image", event="compute_shelve_instance"),
+                Step("publish_image", control="publish_image", event="compute_shelve_instance", when=_is_image_backed),
                 Step("offload", order="offload", event="compute_shelve_instance", when=_offloads_at_once),
             ),
             _shelved,
@@ -387,7 +352,7 @@ WORKFLOWS: dict[str, Workflow] = {
                     event="compute_start_instance",
                     when=_is_on_host,
                 ),
-                Step("find_image", control="find_shelved_image", event="get_image_info", when=_is_offloaded),
+                Step("find_image", control="find_shelved_image", event="get_image_info", when=_comes_back_from_image),
                 Step(
                     "schedule",
                     control="schedule",
@@ -425,19 +390,42 @@ WORKFLOWS: dict[str, Workflow] = {
             "create-image",
             (
                 Step(
+                    "create_snapshots",
+                    control="create_snapshots",
+                    event="api_snapshot_instance",
+                    undo="discard_snapshots",
+                    when=_is_volume_backed,
+                    keeps_result=True,
+                ),
+                Step(
+                    "snapshot_volumes",
+                    order="snapshot_volumes",
+                    event="api_snapshot_instance",
+                    undo="discard_snapshots",
+                    when=_is_volume_backed,
+                ),
+                Step(
+                    "publish_snapshots",
+                    control="publish_snapshots",
+                    event="api_snapshot_instance",
+                    when=_is_volume_backed,
+                ),
+                Step(
                     "snapshot",
                     order="snapshot",
                     event="compute_snapshot_instance",
                     undo="discard_image",
+                    when=_is_image_backed,
                 ),
                 Step(
                     "publish_image",
                     control="publish_image",
                     task_state="image_uploading",
                     event="compute_snapshot_instance",
+                    when=_is_image_backed,
                 ),
             ),
-            _unchanged,
+            unchanged,
         ),
         Workflow(
             "create-backup",
@@ -451,32 +439,11 @@ WORKFLOWS: dict[str, Workflow] = {
                 ),
                 Step("rotate_backups", control="rotate_backups", event="compute_backup_instance"),
             ),
-            _unchanged,
+            unchanged,
         ),
-        _single("set-password", "set_password", "compute_set_admin_password", _unchanged),
-        _single("trigger-crash-dump", "crash_dump", "compute_trigger_crash_dump", _unchanged),
-        Workflow(
-            "attach-volume",
-            (
-                Step(
-                    "attach_volume",
-                    order="attach_volume",
-                    event="compute_attach_volume",
-                    undo="release_volume",
-                    keeps_result=True,
-                ),
-                Step("record_volume", control="record_volume", event="compute_attach_volume"),
-            ),
-            _unchanged,
-        ),
-        Workflow(
-            "detach-volume",
-            (
-                Step("detach_volume", order="detach_volume", event="compute_detach_volume"),
-                Step("forget_volume", control="forget_volume", event="compute_detach_volume"),
-            ),
-            _unchanged,
-        ),
+        _single("set-password", "set_password", "compute_set_admin_password", unchanged),
+        _single("trigger-crash-dump", "crash_dump", "compute_trigger_crash_dump", unchanged),
+        *VOLUME_WORKFLOWS,
         Workflow(
             "attach-interface",
             (
@@ -485,7 +452,7 @@ WORKFLOWS: dict[str, Workflow] = {
                 ),
                 Step("attach_interface", order="attach_interface", event="compute_attach_interface"),
             ),
-            _unchanged,
+            unchanged,
         ),
         Workflow(
             "detach-interface",
@@ -493,7 +460,7 @@ WORKFLOWS: dict[str, Workflow] = {
                 Step("detach_interface", order="detach_interface", event="compute_detach_interface"),
                 Step("forget_interface", control="forget_interface", event="compute_detach_interface"),
             ),
-            _unchanged,
+            unchanged,
         ),
     )
 }

@@ -25,6 +25,7 @@ from domain.orders import (
     PowerStateName,
     VolumeSpec,
 )
+from hypervisor_agent import simulated_volumes
 from hypervisor_agent.driver import (
     ConsoleAddress,
     ConsoleKind,
@@ -334,8 +335,23 @@ class SimulatedDriver:
         if before is None and new.id not in guest.volumes:
             raise OrderFailed("volume_not_attached", f"Volume {old.id} is not attached. Attach it first.")
         if before is not None:
-            guest.volumes[new.id] = msgspec.structs.replace(new, device=before.device)
+            guest.volumes[new.id] = msgspec.structs.replace(new, device=before.device, boot_index=before.boot_index)
         return {"device": guest.volumes[new.id].device}
+
+    def _extend_volume(self, guest: SimulatedGuest, order: Order) -> None:
+        volume_id, size_gb = order.params["volume"]["id"], order.params["size_gb"]
+        known = guest.volumes.get(volume_id)
+        if known is None:
+            raise OrderFailed("volume_not_attached", f"Volume {volume_id} is not attached. Attach it first.")
+        simulated_volumes.grow(known, size_gb)
+        guest.volumes[volume_id] = msgspec.structs.replace(known, size_gb=size_gb)
+
+    def _snapshot_volumes(self, guest: SimulatedGuest, order: Order) -> None:
+        for wanted in order.params["snapshots"]:
+            known = guest.volumes.get(wanted["volume_id"])
+            if known is None:
+                raise OrderFailed("volume_not_attached", f"Volume {wanted['volume_id']} is not attached.")
+            simulated_volumes.copy(known, Path(wanted["path"]))
 
     def _attach_interface(self, guest: SimulatedGuest, order: Order) -> None:
         nic = msgspec.convert(order.params["nic"], NicSpec)
@@ -391,6 +407,8 @@ _ACTIONS: dict[OrderKind, Callable[[SimulatedDriver, SimulatedGuest, Order], Det
     "attach_volume": SimulatedDriver._attach_volume,
     "detach_volume": SimulatedDriver._detach_volume,
     "swap_volume": SimulatedDriver._swap_volume,
+    "extend_volume": SimulatedDriver._extend_volume,
+    "snapshot_volumes": SimulatedDriver._snapshot_volumes,
     "attach_interface": SimulatedDriver._attach_interface,
     "detach_interface": SimulatedDriver._detach_interface,
     "console_output": SimulatedDriver._console_output,

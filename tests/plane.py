@@ -111,7 +111,9 @@ async def running_plane(data: Path, mounts: dict[str, ModuleType], **driver_opti
         read = await ReadModel.open(database)
         stack.push_async_callback(read.close)
         (data / "images").mkdir(exist_ok=True)
-        settings = CommandSettings(images_dir=data / "images", volumes_dir=data, grace_seconds=1, host_down_after=30)
+        settings = CommandSettings(
+            images_dir=data / "images", volumes_dir=data / "volumes", grace_seconds=1, host_down_after=30
+        )
         watch = HostWatch(log, settings.host_down_after)
         await watch.start()
         stack.push_async_callback(watch.stop)

@@ -14,6 +14,7 @@ from api.compute.images_made import carry_out_with_image
 from api.compute.keys import public_key_of
 from api.compute.lookups import full_view, image_of, server_of
 from api.compute.policy import enforce
+from api.compute.root_volumes import rebuilt_volume
 from api.compute.servers_view import hrefs, rebuilt, view_of
 from domain.errors import Conflict, Invalid
 from domain.resources import Image
@@ -34,6 +35,8 @@ async def _rebuild(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
         raise Invalid("Cannot find image for rebuild", hint=f"There is no image {value['imageRef']}.")
     must_fit(image, server)
     params: dict[str, Any] = {"image": image_spec(image)}
+    if server.volume_backed:
+        params |= await rebuilt_volume(call.services, server, image, reimage=call.version >= 93)
     params |= {ours: value[theirs] for theirs, ours in (_TEXT_FIELDS | _ADDRESSES).items() if theirs in value}
     if "metadata" in value:
         params["metadata"] = value["metadata"]
@@ -72,9 +75,14 @@ def must_fit(image: Image, server: Server) -> None:
     flavor = server.flavor
     if flavor is None:
         return
+    if "block_device_mapping" in image.properties:
+        raise Invalid(
+            f"Image {image.id} has no disk of its own: it was made of a volume-backed server.",
+            hint="Create a new server from it.",
+        )
     if image.min_ram > flavor.ram:
         raise Invalid("Flavor's memory is too small for requested image.")
-    if flavor.disk and image.min_disk > flavor.disk:
+    if flavor.disk and not server.volume_backed and image.min_disk > flavor.disk:
         raise faults.smaller_than_min_disk(flavor.disk, image.min_disk)
 
 
@@ -91,7 +99,8 @@ async def _rescue(call: Call, server_id: str, value: dict[str, Any] | None) -> R
             f"Requested rescue image '{image_id}' is not supported", hint=f"It is {image.status}, not active."
         )
     spec = image_spec(image) if image is not None else {"id": image_id, "properties": {}}
-    await carry_out(call, "rescue", server_id, {"image": spec, "admin_password": password})
+    params = {"image": spec, "admin_password": password, "volume_backed": call.version >= 87}
+    await carry_out(call, "rescue", server_id, params)
     return reply({"adminPass": password})
 
 

@@ -22,6 +22,8 @@ async def carry_out_with_image(
     """Carry out a command that makes an image; its id is put into `params["image_id"]`. `kind`: snapshot or backup."""
     commands = call.services.commands
     server = await server_of(call, server_id)
+    if command == "shelve" and server.volume_backed:
+        return await commands.server(command, server_id, params, call.context)  # its volumes keep what it had
     image_id = params["image_id"] = str(uuid4())
     fields = images.made_from(server, kind, name, params)
     try:

@@ -26,6 +26,7 @@ from api.compute.lookups import flavor_of
 from api.compute.policy import enforce
 from api.compute.schemas import servers as schemas
 from api.compute.servers_view import created, hrefs, view_of
+from api.volumes_kept import all_kept
 from commands.context import Answer
 from domain.decide import NewServer
 from domain.errors import Invalid, NotFound, Rejected
@@ -76,7 +77,7 @@ async def carry_out(call: Call) -> Created:
     low, high = _counts(wanted)
     target = await _target(call, wanted)
     flavor = await _flavor(call, wanted)
-    source = await boot_source(call, wanted, flavor)
+    source = await boot_source(call, wanted, flavor, high)
     group = await _group(call, hints)
     fields: dict[str, Any] = {
         "project_id": call.project_id,
@@ -85,6 +86,7 @@ async def carry_out(call: Call) -> Created:
         "reservation_id": f"r-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}",
         "image_id": source.image_id,
         "image_properties": source.image_properties,
+        "block_devices": source.block_devices,
         "description": wanted.get("description") or None,
         "metadata": wanted.get("metadata", {}),
         "tags": tuple(dict.fromkeys(wanted.get("tags", ()))),
@@ -107,7 +109,9 @@ async def carry_out(call: Call) -> Created:
     async with quota.room(call, snapshot(flavor), low, high, partial(_ids, call)) as ids:
         await quota.check_items(call, wanted)
         fields["admin_password"] = password = _password(call, wanted)
-        answers = await _created(call, [_new(wanted, fields, index, ids) for index in range(len(ids))], group)
+        servers = [_new(wanted, fields, index, ids) for index in range(len(ids))]
+        async with all_kept(call.services.commands, source.reserved, ids[0], call.context):
+            answers = await _created(call, servers, group)
     return Created(wanted, answers, fields["reservation_id"], password)
 
 

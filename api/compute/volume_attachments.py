@@ -10,9 +10,12 @@ from api.compute.carry_out import carry_out, must_be_legal
 from api.compute.dispatch import Route
 from api.compute.lookups import integer, server_of
 from api.compute.schemas import attachments as schemas
-from domain.errors import Conflict, Invalid, NotFound, NotImplementedHere, Rejected
+from api.volumes_kept import kept, next_device, spec_of, spec_of_attached
+from domain.block_devices import device_name
+from domain.errors import Invalid, NotFound
 from domain.resources import Volume
 from domain.server import Server, VolumeAttachment
+from domain.volumes import must_be_able_to_replace, must_be_detachable
 
 
 def _view(call: Call, server: Server, volume: VolumeAttachment) -> dict[str, Any]:
@@ -63,60 +66,23 @@ async def create(call: Call) -> Reply:
     attachment = VolumeAttachment(
         id=str(uuid4()),
         volume_id=volume.id,
-        device=wanted.get("device") or _next_device(server),
+        device=device_name(wanted.get("device")) or next_device(server),
         delete_on_termination=flag(wanted.get("delete_on_termination", False)),
         tag=wanted.get("tag"),
     )
+    commands = call.services.commands
     params = {
-        "volume": _spec(call, volume, attachment.device),
+        "volume": spec_of(volume, call.services.settings.volumes_dir, attachment.device),
         "attachment_id": attachment.id,
         "delete_on_termination": attachment.delete_on_termination,
         "tag": attachment.tag,
     }
     must_be_legal(call, "attach-volume", server)
-    await _reserve(call, volume.id, server.id, attachment.id)
-    try:
+    if server.attachment(volume.id) is not None:
+        raise Invalid(f"Invalid volume: volume '{volume.id}' is already attached to this server")
+    async with kept(commands, volume.id, server.id, attachment.id, call.context):
         await carry_out(call, "attach-volume", server_id, params)
-    except Rejected as rejected:
-        if rejected.code < 500:  # else it may have been accepted; the conductor frees a volume that nobody attaches
-            await _set_status(call, volume.id, volume.status)
-        raise
     return reply({"volumeAttachment": _view(call, server, attachment)})
-
-
-async def _reserve(call: Call, volume_id: str, server_id: str, attachment_id: str) -> None:
-    """Keep the volume for this server: of two who attach it at once, one is refused."""
-
-    def free(state: Any) -> dict[str, Any]:
-        if state.status != "available" and not (state.multiattach and state.status == "in-use"):
-            raise Invalid(
-                f"Invalid volume: status must be 'available'. Current status: '{state.status}'",
-                hint="Detach it from the other server, or wait.",
-            )
-        if state.status != "available":
-            return {}
-        return {"status": "reserved", "reserved_for": server_id, "reservation": attachment_id}
-
-    await call.services.commands.update("volume", volume_id, {}, call.context, verb="reserve", check=free)
-
-
-async def _set_status(call: Call, volume_id: str, status: str) -> None:
-    await call.services.commands.update("volume", volume_id, {"status": status}, call.context, verb="unreserve")
-
-
-def _spec(call: Call, volume: Volume, device: str | None) -> dict[str, Any]:
-    return {
-        "id": volume.id,
-        "path": str(call.services.settings.volumes_dir / volume.id),
-        "disk_format": volume.disk_format,
-        "device": device,
-        "size_gb": volume.size_gb,
-    }
-
-
-def _next_device(server: Server) -> str:
-    used = {volume.device for volume in server.volumes} | {server.root_device_name}
-    return next(f"/dev/vd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz" if f"/dev/vd{letter}" not in used)
 
 
 async def _volume(call: Call, volume_id: str) -> Volume:
@@ -127,40 +93,59 @@ async def _volume(call: Call, volume_id: str) -> Volume:
 
 
 async def update(call: Call) -> Reply:
-    """From 2.85 on this changes whether the volume goes with the server; before, it swaps the volume."""
+    """Another volumeId swaps the volume; from 2.85 on, with the same one, its delete_on_termination changes."""
     server_id, volume_id = call.params
     body = await call.object()
     schemas.UPDATE.check(call.version, body)
     wanted: dict[str, Any] = body["volumeAttachment"]
+    if wanted["volumeId"] != volume_id:
+        return await _swap(call, server_id, volume_id, wanted)
+    if call.version < 85:
+        raise Invalid(
+            f"Invalid volume: volume {volume_id} cannot be swapped with itself", hint="Name another volumeId."
+        )
     server = await server_of(call, server_id, "os_compute_api:os-volumes-attachments:update")
     attached = _attached(server, volume_id)
-    if call.version < 85 or wanted["volumeId"] != volume_id:
-        raise NotImplementedHere(
-            "Swapping volumes is not supported.", hint="Detach the old volume and attach the new one."
-        )
     for key, value in (("device", attached.device), ("tag", attached.tag), ("serverId", server.id)):
         if key in wanted and wanted[key] != value:
             raise Invalid(f"Field {key} cannot be changed.", hint="Only delete_on_termination can.")
-    keep = flag(wanted.get("delete_on_termination", attached.delete_on_termination))
-    params = {"volume_id": volume_id, "delete_on_termination": keep}
+    goes = flag(wanted.get("delete_on_termination", attached.delete_on_termination))
+    params = {"volume_id": volume_id, "delete_on_termination": goes}
     await carry_out(call, "update-volume-attachment", server_id, params)
     return empty(202)
+
+
+async def _swap(call: Call, server_id: str, volume_id: str, wanted: dict[str, Any]) -> Reply:
+    """For administrators and services: the guest goes on with a copy of its volume on the other one."""
+    server = await server_of(call, server_id, "os_compute_api:os-volumes-attachments:swap")
+    attached = _attached(server, volume_id)
+    old, new = await _volume(call, volume_id), await _volume_named(call, wanted["volumeId"])
+    must_be_legal(call, "swap-volume", server)
+    must_be_able_to_replace(new, old)
+    directory = call.services.settings.volumes_dir
+    params = {"old": spec_of_attached(attached), "new": spec_of(new, directory, attached.device)}
+    async with kept(call.services.commands, new.id, server.id, str(uuid4()), call.context):
+        await carry_out(call, "swap-volume", server_id, params)
+    return empty(202)
+
+
+async def _volume_named(call: Call, volume_id: str) -> Volume:
+    """What a body names and is not there is a bad request, as in Nova."""
+    try:
+        return await _volume(call, volume_id)
+    except NotFound as error:
+        raise Invalid(error.message) from error
 
 
 async def delete(call: Call) -> Reply:
     server_id, volume_id = call.params
     server = await server_of(call, server_id, "os_compute_api:os-volumes-attachments:delete")
     attached = _attached(server, volume_id)
-    if attached.boot_index == 0:
-        raise Conflict("Cannot detach a root device volume", code=403, reason="root_device")
-    volume = {
-        "id": attached.volume_id,
-        "path": attached.path,
-        "disk_format": attached.disk_format,
-        "device": attached.device,
-        "size_gb": attached.size_gb,
-    }
-    await carry_out(call, "detach-volume", server_id, {"volume_id": volume_id, "volume": volume})
+    must_be_legal(call, "detach-volume", server)
+    volume = await call.services.commands.load("volume", volume_id)
+    if isinstance(volume, Volume):
+        must_be_detachable(volume)
+    await carry_out(call, "detach-volume", server_id, {"volume_id": volume_id, "volume": spec_of_attached(attached)})
     return empty(202)
 
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from api.v1.resolve import Lookup, resolved
+from api.volumes_kept import kept, next_device, spec_of, spec_of_attached
 from commands.context import Answer, CommandContext
 from commands.security_groups import set_on_ports
 from domain import images
-from domain.errors import Invalid, NotFound, Rejected
+from domain.block_devices import device_name
+from domain.errors import Conflict, Invalid, NotFound, Rejected
 from domain.server import Server, decode_server
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ async def _would_go(look: Lookup, command: str, params: dict[str, Any], server: 
 async def _with_image(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
     """The image is there, still empty, from the moment the command is accepted: the agent fills it."""
     commands, context = look.services.commands, look.context
+    if command == "shelve" and server.volume_backed:
+        return await commands.server(command, server.id, {"offload": True}, context)  # its volumes keep what it had
     image_id = _new_id(look, server, "image")
     if command == "shelve":
         wanted: dict[str, Any] = {"image_id": image_id, "offload": commands.settings.shelved_offload}
@@ -82,41 +86,22 @@ async def _attach_volume(look: Lookup, command: str, params: dict[str, Any], ser
     if earlier is not None:
         return earlier
     volume = await look.volume(params["volume_id"])
-    attachment_id = _new_id(look, server, "attachment")
+    device = device_name(params.get("device")) or next_device(server)
     wanted = {
-        "volume": {
-            "id": volume.id,
-            "path": str(look.services.settings.volumes_dir / volume.id),
-            "disk_format": volume.disk_format,
-            "device": params.get("device") or _next_device(server),
-            "size_gb": volume.size_gb,
-        },
-        "attachment_id": attachment_id,
+        "volume": spec_of(volume, look.services.settings.volumes_dir, device),
+        "attachment_id": _new_id(look, server, "attachment"),
         "delete_on_termination": params.get("delete_on_termination", False),
         "tag": None,
     }
-
-    def reserve(state: Any) -> dict[str, Any]:
-        if (state.status, state.reservation) == ("reserved", attachment_id):  # by the same request, not answered then
-            return {}
-        if state.status != "available":
-            hint = "Detach it from the other server, or wait."
-            raise Invalid(f"Volume {state.id} is {state.status}, not available", code=409, reason="volume", hint=hint)
-        return {"status": "reserved", "reserved_for": server.id, "reservation": attachment_id}
-
-    if not context.dry_run:
-        await commands.update("volume", volume.id, {}, context, verb="reserve", check=reserve)
-    try:
+    if context.dry_run:
         return await commands.server(command, server.id, wanted, context)
-    except Rejected as rejected:
-        if not context.dry_run and rejected.code < 500:  # else it may have been accepted; the conductor frees it if not
-            await commands.update("volume", volume.id, {"status": "available"}, context, verb="unreserve")
-        raise
-
-
-def _next_device(server: Server) -> str:
-    used = {volume.device for volume in server.volumes} | {server.root_device_name}
-    return next(f"/dev/vd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz" if f"/dev/vd{letter}" not in used)
+    try:
+        async with kept(commands, volume.id, server.id, wanted["attachment_id"], context):
+            return await commands.server(command, server.id, wanted, context)
+    except Invalid as refused:
+        if refused.reason != "volume":
+            raise
+        raise Conflict(refused.message, hint=refused.hint, reason="volume") from refused
 
 
 async def _earlier(look: Lookup, server: Server) -> Answer | None:
@@ -139,13 +124,7 @@ async def _detach_volume(look: Lookup, command: str, params: dict[str, Any], ser
             f"Instance {server.id} is not attached to volume {params['volume_id']}",
             hint=f"GET /v1/servers/{server.id} lists its volumes.",
         )
-    volume = {
-        "id": attached.volume_id,
-        "path": attached.path,
-        "disk_format": attached.disk_format,
-        "device": attached.device,
-        "size_gb": attached.size_gb,
-    }
+    volume = spec_of_attached(attached)
     wanted = {"volume_id": attached.volume_id, "volume": volume}
     return await look.services.commands.server(command, server.id, wanted, look.context)
 

@@ -13,6 +13,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
+from api.compute.root_volumes import rebuilt_volume
 from commands.context import CommandContext
 from domain.errors import Invalid
 from domain.flavors import snapshot
@@ -111,11 +112,15 @@ async def _resize(look: Lookup, params: dict[str, Any], server: Server) -> dict[
 
 async def _rebuild(look: Lookup, params: dict[str, Any], server: Server) -> dict[str, Any]:
     image = await look.image(params["image"])
-    if server.flavor is not None and (image.min_ram > server.flavor.ram or image.min_disk > server.flavor.disk > 0):
+    if server.flavor is not None and (
+        image.min_ram > server.flavor.ram or (image.min_disk > server.flavor.disk > 0 and not server.volume_backed)
+    ):
         raise Invalid(
             "The server's flavor is too small for this image", code=422, reason="image", hint="Resize it first."
         )
     wanted = params | {"image": _image_spec(image)}
+    if server.volume_backed:
+        wanted |= await rebuilt_volume(look.services, server, image, reimage=True)
     if "key_name" in params:
         name = params["key_name"]
         wanted["public_key"] = None if name is None else await look.public_key(name, server.user_id)

@@ -7,6 +7,8 @@ that Nova would make of Cinder for it (os-attach, os-detach, os-reserve, ...) ar
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -16,16 +18,16 @@ from starlette.routing import BaseRoute
 from api.http import Json, caller, context, json_object, services
 from api.image.fields import CONTAINER_FORMATS
 from api.shapes import flag, name, number, string_mapping, text
-from api.volume import disks
 from api.volume.access import find, moment, must_be_admin, must_be_member, work
 from api.volume.fixed import TYPE, TYPE_ID
 from api.volume.paths import both
 from api.volume.quotas import must_have_room
-from api.volume.volumes import MOST_GIB, start_delete
+from api.volume.volumes import start_delete
+from commands import disks
+from domain import volumes as rules
 from domain.errors import Invalid, Rejected
 from domain.resources import Volume, VolumeSnapshot
 
-STATUSES = ("available", "in-use", "error", "creating", "deleting", "attaching", "detaching", "maintenance")
 _ACCEPTED = 202
 
 
@@ -50,33 +52,36 @@ async def _update(request: Request, volume: Volume, changes: dict[str, Any], ver
     return cast(Volume, updated)
 
 
-def _only(status: str, after: str) -> Callable[[Volume], dict[str, Any]]:
-    def check(state: Volume) -> dict[str, Any]:
-        if state.status != status:
-            raise Invalid(
-                f"Invalid volume: Volume {state.id} status must be {status}, but current status is: {state.status}",
-                hint="Detach it from its server first" if state.attachments else "Wait until its work has ended",
-            )
-        return {"status": after}
-
-    return check
-
-
 async def _extend(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
-    size = number(body, "new_size", least=1, most=MOST_GIB)
-    if size <= volume.size_gb:
-        raise Invalid(
-            f"New size for extend must be greater than current size. (current: {volume.size_gb}, new: {size})"
-        )
+    size = number(body, "new_size", least=1, most=rules.MOST_GIB)
+    begin = partial(rules.begin_extend, size_gb=size)
+    begin(volume)
     await must_have_room(request, volume.project_id, gigabytes=size - volume.size_gb)
-    await _update(request, volume, {}, "begin-extend", _only("available", "extending"))
+    held = await _update(request, volume, {}, "begin-extend", begin)
+    if held.attachments:
+        await _extend_in_use(request, held, size)
+        return Response(status_code=_ACCEPTED)
     try:
-        await disks.grow(work(request).volume_path(volume.id), volume.disk_format, size)
+        await disks.grow(work(request).files.volume_path(volume.id), volume.disk_format, size)
     except (disks.DiskFailed, OSError) as error:
         await _update(request, volume, {"status": "error_extending", "fault": str(error)}, "fail")
         raise Invalid(f"The volume could not be extended: {error}") from error
-    await _update(request, volume, {"status": "available", "size_gb": size}, "extend")
+    await _update(request, volume, {}, "extend", partial(rules.extended, size_gb=size))
     return Response(status_code=_ACCEPTED)
+
+
+async def _extend_in_use(request: Request, volume: Volume, size_gb: int) -> None:
+    """Its server's host has the file open, so it does the work, and the guest sees it."""
+    server_id = volume.attachments[0]["server_id"]
+    path = work(request).files.volume_path(volume.id)
+    spec = {"id": volume.id, "path": str(path), "disk_format": volume.disk_format, "size_gb": volume.size_gb}
+    params = {"volume": spec, "size_gb": size_gb}
+    internal = replace(context(request), internal=True)
+    try:
+        await services(request).commands.server("extend-volume", server_id, params, internal)
+    except Rejected:
+        await _update(request, volume, {}, "fail-extend", rules.not_extended)
+        raise
 
 
 async def _set_bootable(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
@@ -91,13 +96,9 @@ async def _readonly(request: Request, volume: Volume, body: dict[str, Any]) -> R
 
 async def _reset_status(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
     must_be_admin(request)
-    status = text(body, "status", volume.status)
-    if status not in STATUSES:
-        raise Invalid(f"status has to be one of {', '.join(STATUSES)}")
-    changes: dict[str, Any] = {"status": status}
-    if body.get("attach_status") == "detached":
-        changes["attachments"] = []
-    await _update(request, volume, changes, "reset-status")
+    status = text(body, "status", volume.status) or volume.status
+    detached = body.get("attach_status") == "detached"
+    await _update(request, volume, {}, "reset-status", partial(rules.reset_status, status=status, detached=detached))
     return Response(status_code=_ACCEPTED)
 
 
@@ -109,19 +110,14 @@ async def _force_delete(request: Request, volume: Volume, body: dict[str, Any]) 
 
 async def _set_image_metadata(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
     given = string_mapping(body, "metadata")
-    updated = await _update(
-        request, volume, {}, "set-image-metadata", lambda state: {"image_metadata": state.image_metadata | given}
-    )
+    add = partial(rules.add_image_metadata, given=given)
+    updated = await _update(request, volume, {}, "set-image-metadata", add)
     return Json({"metadata": updated.image_metadata})
 
 
 async def _unset_image_metadata(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
-    key = text(body, "key")
-
-    def check(state: Volume) -> dict[str, Any]:
-        return {"image_metadata": {one: value for one, value in state.image_metadata.items() if one != key}}
-
-    await _update(request, volume, {}, "unset-image-metadata", check)
+    remove = partial(rules.remove_image_metadata, key=text(body, "key"))
+    await _update(request, volume, {}, "unset-image-metadata", remove)
     return Response(status_code=200)
 
 
@@ -144,7 +140,7 @@ async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) 
         "container_format": container,
         "min_disk": volume.size_gb,
     }
-    held = await _update(request, volume, {}, "begin-upload", _only("available", "uploading"))
+    held = await _update(request, volume, {}, "begin-upload", partial(rules.begin_work, status="uploading"))
     image = await services(request).commands.create("image", fields, context(request))
     work(request).upload(held, image.id)
     told = {
@@ -166,9 +162,7 @@ async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) 
 
 async def _revert(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
     snapshot = await find(request, VolumeSnapshot, text(body, "snapshot_id"))
-    if snapshot.volume_id != volume.id or snapshot.status != "available":
-        raise Invalid("A volume is reverted to an available snapshot of its own")
-    held = await _update(request, volume, {}, "begin-revert", _only("available", "reverting"))
+    held = await _update(request, volume, {}, "begin-revert", partial(rules.revert, snapshot=snapshot))
     work(request).revert(held, snapshot)
     return Response(status_code=_ACCEPTED)
 

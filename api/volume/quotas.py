@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from api.http import Json, boolean, caller, context, services, wrapped_object
-from api.listing import living
+from api.listing import all_living
+from api.services import Services
 from api.shapes import number
 from api.volume.paths import both
 from domain import groups
@@ -29,16 +30,16 @@ DEFAULTS = {
 PREFIX = "volume:"  # a project's quotas of all APIs are in one mapping
 
 
-async def _limits(request: Request, project_id: str | None) -> dict[str, int]:
-    found = await services(request).read.resource("project", project_id or "")
+async def _limits(known: Services, project_id: str | None) -> dict[str, int]:
+    found = await known.read.resource("project", project_id or "")
     quotas = found.quotas if isinstance(found, Project) else {}
     return {key: quotas.get(PREFIX + key, default) for key, default in DEFAULTS.items()}
 
 
-async def _used(request: Request, project_id: str | None) -> dict[str, int]:
-    volumes = [cast(Volume, one) for one in await living(request, "volume", project_id=project_id or "-")]
+async def _used(known: Services, project_id: str | None) -> dict[str, int]:
+    volumes = [cast(Volume, one) for one in await all_living(known, "volume", project_id=project_id or "-")]
     snapshots = [
-        cast(VolumeSnapshot, one) for one in await living(request, "volume_snapshot", project_id=project_id or "-")
+        cast(VolumeSnapshot, one) for one in await all_living(known, "volume_snapshot", project_id=project_id or "-")
     ]
     gigabytes = sum(one.size_gb for one in volumes) + sum(one.size_gb for one in snapshots)
     used = {"volumes": len(volumes), "snapshots": len(snapshots), "gigabytes": gigabytes}
@@ -46,8 +47,12 @@ async def _used(request: Request, project_id: str | None) -> dict[str, int]:
 
 
 async def must_have_room(request: Request, project_id: str | None, **more: int) -> None:
+    await must_have_room_for(services(request), project_id, **more)
+
+
+async def must_have_room_for(known: Services, project_id: str | None, **more: int) -> None:
     """Raise 413 (as Cinder does) if the project may not have so much more."""
-    limits, used = await _limits(request, project_id), await _used(request, project_id)
+    limits, used = await _limits(known, project_id), await _used(known, project_id)
     for key, amount in more.items():
         if 0 <= limits[key] < used[key] + amount:
             raise TooLarge(
@@ -66,9 +71,9 @@ def _target(request: Request) -> str:
 async def show_quota(request: Request) -> Response:
     """The quotas of a project, with usage=true what is used too"""
     id_ = _target(request)
-    limits: dict[str, Any] = dict(await _limits(request, id_))
+    limits: dict[str, Any] = dict(await _limits(services(request), id_))
     if boolean(request.query_params.get("usage") or "false"):
-        used = await _used(request, id_)
+        used = await _used(services(request), id_)
         limits = {key: {"limit": limit, "in_use": used[key], "reserved": 0} for key, limit in limits.items()}
     return Json({"quota_set": {"id": id_, **limits}})
 
@@ -84,7 +89,7 @@ async def update_quota(request: Request) -> Response:
     changes = {PREFIX + key: number(body, key, least=-1) for key in DEFAULTS if key in body}
     check = partial(groups.set_quotas, given=changes)
     id_ = await _change(request, check)
-    return Json({"quota_set": await _limits(request, id_)})
+    return Json({"quota_set": await _limits(services(request), id_)})
 
 
 async def reset_quota(request: Request) -> Response:
@@ -112,7 +117,7 @@ async def class_quota(request: Request) -> Response:
 async def limits(request: Request) -> Response:
     """The limits of the caller's project, in the words of old clients"""
     project_id = caller(request).project_id
-    allowed, used = await _limits(request, project_id), await _used(request, project_id)
+    allowed, used = await _limits(services(request), project_id), await _used(services(request), project_id)
     absolute = {
         "maxTotalVolumes": allowed["volumes"],
         "maxTotalSnapshots": allowed["snapshots"],

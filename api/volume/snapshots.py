@@ -12,11 +12,11 @@ from starlette.routing import BaseRoute
 from api.http import Json, context, services, wrapped_object
 from api.listing import page
 from api.shapes import string_mapping, text
-from api.volume import disks
 from api.volume.access import find, moment, must_be_member, visible, work
 from api.volume.paths import both
 from api.volume.quotas import must_have_room
-from domain.errors import Invalid
+from commands import disks
+from domain import volumes as rules
 from domain.resources import Volume, VolumeSnapshot
 
 
@@ -60,13 +60,9 @@ async def create_snapshot(request: Request) -> Response:
     who = must_be_member(request)
     body = await wrapped_object(request, "snapshot")
     volume = await find(request, Volume, text(body, "volume_id"))
-    if volume.status != "available":
-        raise Invalid(
-            f"Invalid volume: Volume {volume.id} status must be available, but current status is: {volume.status}",
-            hint="Detach it first: a disk in use cannot be copied as a whole",
-        )
+    rules.must_be_available(volume)
     disks.must_be_installed()
-    settings, path = services(request).settings, work(request).volume_path(volume.id)
+    settings, path = services(request).settings, work(request).files.volume_path(volume.id)
     size = await asyncio.to_thread(lambda: path.stat().st_size if path.exists() else 0)
     await asyncio.to_thread(disks.must_have_space, settings.volumes_dir, size)
     await must_have_room(request, volume.project_id, snapshots=1, gigabytes=volume.size_gb)
@@ -104,13 +100,8 @@ async def delete_snapshot(request: Request) -> Response:
     must_be_member(request)
     snapshot = await find(request, VolumeSnapshot)
 
-    def check(state: VolumeSnapshot) -> dict[str, Any]:
-        if state.status not in ("available", "error"):
-            raise Invalid(f"Invalid snapshot: its status is {state.status}, it has to be available or error")
-        return {"status": "deleting"}
-
     marked = await services(request).commands.update(
-        "volume_snapshot", snapshot.id, {}, context(request), verb="begin-delete", check=check
+        "volume_snapshot", snapshot.id, {}, context(request), verb="begin-delete", check=rules.begin_delete_snapshot
     )
     work(request).continue_snapshot(cast(VolumeSnapshot, marked))
     return Response(status_code=202)

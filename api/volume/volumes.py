@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -16,16 +17,16 @@ from api.image.view import may_see
 from api.links import base_url
 from api.listing import page
 from api.shapes import flag, number, string_mapping, text
-from api.volume import disks
 from api.volume.access import find, moment, must_be_member, visible, work
 from api.volume.fixed import TYPE, TYPE_ID
 from api.volume.paths import both
 from api.volume.quotas import must_have_room
+from commands import disks
+from commands.volume_files import least_gb, of_image
+from domain import volumes as rules
 from domain.errors import Invalid, NotFound
 from domain.resources import Image, Volume, VolumeSnapshot
-
-MOST_GIB = 16384
-DELETABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
+from domain.volumes import MOST_GIB
 
 
 def volume_view(request: Request, volume: Volume) -> dict[str, Any]:
@@ -190,20 +191,7 @@ async def _of_image(request: Request, image_id: str) -> dict[str, Any]:
         raise Invalid(f"Image {image_id} cannot become a volume", hint="It has to be active, and qcow2 or raw")
     settings, needed = services(request).settings, image.size or 0
     await asyncio.to_thread(disks.must_have_space, settings.volumes_dir, needed)
-    virtual = image.virtual_size or image.size or 0
-    metadata = {
-        "image_id": image.id,
-        "image_name": image.name,
-        "checksum": image.checksum or "",
-        "container_format": image.container_format or "bare",
-        "disk_format": image.disk_format,
-        "min_disk": str(image.min_disk),
-        "min_ram": str(image.min_ram),
-        "size": str(image.size or 0),
-        **image.properties,
-    }
-    least = max(1, image.min_disk, -(-virtual // disks.GIB))
-    return {"image_id": image.id, "image_metadata": metadata, "bootable": True, "least_gb": least}
+    return of_image(image) | {"least_gb": least_gb(image)}
 
 
 async def update_volume(request: Request) -> Response:
@@ -239,15 +227,8 @@ async def start_delete(request: Request, volume: Volume, *, cascade: bool, force
             f"Invalid volume: volume {volume.id} has {len(snapshots)} snapshots", hint="Delete them, or use --purge"
         )
 
-    def check(state: Volume) -> dict[str, Any]:
-        if state.attachments or (state.status not in DELETABLE and not force):
-            raise Invalid(
-                f"Invalid volume: Volume status must be available or error, but current status is: {state.status}",
-                hint="Detach it from its server first" if state.attachments else "Wait until its work has ended",
-            )
-        return {"status": "deleting"}
-
-    updated = await known.commands.update("volume", volume.id, {}, context(request), verb="begin-delete", check=check)
+    begin = partial(rules.begin_delete, force=force)
+    updated = await known.commands.update("volume", volume.id, {}, context(request), verb="begin-delete", check=begin)
     for snapshot in snapshots:
         marked = await known.commands.update(
             "volume_snapshot", snapshot.id, {"status": "deleting"}, context(request), verb="begin-delete"
@@ -267,9 +248,7 @@ async def change_metadata(request: Request) -> Response:
     volume = await find(request, Volume)
     given = string_mapping(await json_object(request), "metadata")
 
-    def check(state: Volume) -> dict[str, Any]:
-        return {"metadata": given if request.method == "PUT" else state.metadata | given}
-
+    check = partial(rules.add_metadata, given=given, replace=request.method == "PUT")
     updated = await services(request).commands.update("volume", volume.id, {}, context(request), check=check)
     return Json({"metadata": cast(Volume, updated).metadata})
 
@@ -279,11 +258,7 @@ async def delete_metadata(request: Request) -> Response:
     must_be_member(request)
     volume, key = await find(request, Volume), request.path_params["key"]
 
-    def check(state: Volume) -> dict[str, Any]:
-        if key not in state.metadata:
-            raise NotFound(f"Metadata item {key} was not found")
-        return {"metadata": {name: value for name, value in state.metadata.items() if name != key}}
-
+    check = partial(rules.remove_metadata, key=key)
     await services(request).commands.update("volume", volume.id, {}, context(request), check=check)
     return Response(status_code=200)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -19,11 +18,12 @@ import structlog
 from api.image import store
 from api.image.header import virtual_size_of
 from api.services import Services
-from api.volume import disks
-from api.volume.disks import DiskFailed
+from commands import disks
 from commands.context import SERVICE, CommandContext
+from commands.volume_files import VolumeFiles
+from domain import volumes as rules
 from domain.errors import NotFound, Rejected
-from domain.resources import Image, Resource, Volume, VolumeSnapshot
+from domain.resources import Resource, Volume, VolumeSnapshot
 
 AT_ONCE = 2
 _log = structlog.get_logger("chronova.volume")
@@ -34,17 +34,32 @@ class Work:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        settings = services.settings
+        self.files = VolumeFiles(services.commands, services.read, settings.images_dir, settings.volumes_dir)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
 
     async def resume(self) -> None:
-        """Start what an earlier process left undone."""
+        """Start what an earlier process left undone. What a server's workflow is at is the conductor's to end."""
         read = self._services.read
         undone = ["creating", "deleting", "uploading", "reverting"]
         for volume in await read.resources("volume", where={"status": undone}):
-            await self.continue_volume(cast(Volume, volume))
+            if not cast(Volume, volume).reserved_for:
+                await self.continue_volume(cast(Volume, volume))
         for snapshot in await read.resources("volume_snapshot", where={"status": ["creating", "deleting"]}):
-            self.continue_snapshot(cast(VolumeSnapshot, snapshot))
+            if not cast(VolumeSnapshot, snapshot).made_by:
+                self.continue_snapshot(cast(VolumeSnapshot, snapshot))
+        for volume in await read.resources("volume", where={"status": "extending"}):
+            await self._not_extended(cast(Volume, volume))
+
+    async def _not_extended(self, volume: Volume) -> None:
+        """Marked for a command that was never given, because the process that was about to give it ended."""
+        holder = next((one["server_id"] for one in volume.attachments), None)
+        server = await self._services.commands.load_server(holder) if holder else None
+        if server is None or server.operation is None:  # else its workflow ends it
+            await self._services.commands.update(
+                "volume", volume.id, {}, self._context(), verb="recover", check=rules.not_extended
+            )
 
     async def stop(self) -> None:
         """Give up what is running; the next start takes it up again."""
@@ -56,7 +71,7 @@ class Work:
         if volume.status == "creating":
             self._start("volume", volume.id, self._make_volume(volume))
         elif volume.status == "deleting":
-            self._start("volume", volume.id, self._delete("volume", volume.id, self.volume_path(volume.id)))
+            self._start("volume", volume.id, self.files.delete("volume", volume.id, self._context()))
         else:  # copying to an image or back from a snapshot was cut off: the volume itself was never changed half-way
             await self._update("volume", volume.id, {"status": "available"}, "recover")
 
@@ -64,20 +79,14 @@ class Work:
         if snapshot.status == "creating":
             self._start("volume_snapshot", snapshot.id, self._make_snapshot(snapshot))
         else:
-            path = self.snapshot_path(snapshot.id)
-            self._start("volume_snapshot", snapshot.id, self._delete("volume_snapshot", snapshot.id, path))
+            delete = self.files.delete("volume_snapshot", snapshot.id, self._context())
+            self._start("volume_snapshot", snapshot.id, delete)
 
     def upload(self, volume: Volume, image_id: str) -> None:
         self._start("volume", volume.id, self._upload(volume, image_id), failed_to="available")
 
     def revert(self, volume: Volume, snapshot: VolumeSnapshot) -> None:
         self._start("volume", volume.id, self._revert(volume, snapshot), failed_to="error")
-
-    def volume_path(self, volume_id: str) -> Path:
-        return self._services.settings.volumes_dir / volume_id
-
-    def snapshot_path(self, snapshot_id: str) -> Path:
-        return self._services.settings.volumes_dir / disks.SNAPSHOTS / snapshot_id
 
     def _start(self, kind: str, id_: str, work: Coroutine[Any, Any, None], failed_to: str = "error") -> None:
         task = asyncio.create_task(self._guarded(kind, id_, work, failed_to), name=f"{kind} {id_}")
@@ -89,54 +98,26 @@ class Work:
         async with self._slots:
             try:
                 await work
-            except (DiskFailed, Rejected, OSError) as error:
+            except (Rejected, OSError) as error:
                 _log.warning("volume_work_failed", kind=kind, id=id_, error=str(error))
                 changes: dict[str, Any] = {"status": failed_to}
                 if kind == "volume":
-                    changes["fault"] = str(error)
+                    changes["fault"] = error.text if isinstance(error, Rejected) else str(error)
                 with suppress(NotFound):
                     await self._update(kind, id_, changes, "fail")
 
     async def _make_volume(self, volume: Volume) -> None:
-        path = self.volume_path(volume.id)
-        source = await self._source(volume)
-        if source is None:
-            await disks.create(path, volume.size_gb, volume.disk_format)
-        else:
-            await disks.copy(*source, path, volume.size_gb)
-        await self._update("volume", volume.id, {"status": "available", "fault": ""}, "make")
-
-    async def _source(self, volume: Volume) -> tuple[Path, str] | None:
-        """The disk that a volume is a copy of, and its format; None for an empty one."""
-        read = self._services.read
-        if volume.snapshot_id:
-            return self.snapshot_path(volume.snapshot_id), "qcow2"
-        if volume.source_volume_id:
-            source = await read.resource("volume", volume.source_volume_id)
-            return self.volume_path(volume.source_volume_id), cast(Volume, source).disk_format
-        if volume.image_id:
-            image = await read.resource("image", volume.image_id)
-            if not isinstance(image, Image) or image.deleted or image.status != "active":
-                raise DiskFailed(f"Image {volume.image_id} is gone")
-            return self._services.settings.images_dir / image.id, image.disk_format or "raw"
-        return None
+        await self.files.make(volume, {"status": "available"}, self._context())
 
     async def _make_snapshot(self, snapshot: VolumeSnapshot) -> None:
-        volume = await self._services.read.resource("volume", snapshot.volume_id)
-        format_ = cast(Volume, volume).disk_format
-        path = self.snapshot_path(snapshot.id)
-        await disks.copy(self.volume_path(snapshot.volume_id), format_, path, None)
+        await self.files.make_snapshot(snapshot)
         await self._update("volume_snapshot", snapshot.id, {"status": "available"}, "make")
-
-    async def _delete(self, kind: str, id_: str, path: Path) -> None:
-        await asyncio.to_thread(disks.remove, path)
-        await self._services.commands.delete(kind, id_, self._context())
 
     async def _upload(self, volume: Volume, image_id: str) -> None:
         directory = self._services.settings.images_dir
         part = directory / f".{image_id}.part"
         try:
-            await disks.copy(self.volume_path(volume.id), volume.disk_format, part, None)
+            await disks.copy(self.files.volume_path(volume.id), volume.disk_format, part, None)
             size, md5, sha512 = await asyncio.to_thread(store.measured, part)
             fields = {
                 "status": "active",
@@ -156,7 +137,7 @@ class Work:
         await self._update("volume", volume.id, {"status": "available"}, "uploaded")
 
     async def _revert(self, volume: Volume, snapshot: VolumeSnapshot) -> None:
-        await disks.copy(self.snapshot_path(snapshot.id), "qcow2", self.volume_path(volume.id), None)
+        await disks.copy(self.files.snapshot_path(snapshot.id), "qcow2", self.files.volume_path(volume.id), None)
         changes = {"status": "available", "size_gb": snapshot.size_gb, "disk_format": "qcow2"}
         await self._update("volume", volume.id, changes, "revert")
 

@@ -16,6 +16,9 @@ from domain.workflows import WORKFLOWS, taken_by
 
 # Commands that end whatever is in progress instead of being refused by it.
 SUPERSEDING = frozenset({"delete", "force-delete", "soft-delete", "reset-state", "reboot-hard", "evacuate"})
+# What is plugged in or out has no task_state; were it cancelled half way, nobody would know what the guest has.
+PLUGGING = frozenset({"attach-volume", "detach-volume", "swap-volume", "extend-volume"})
+PATIENT = frozenset({"soft-delete", "reboot-hard"})  # these wait for it; a delete takes all of it back
 MOVES = frozenset({"migrate", "live-migrate", "evacuate"})
 
 
@@ -36,12 +39,16 @@ def refuse(server: Server, command: str, context: Context) -> None:
     if refusal is not None:
         raise Conflict(refusal.text(server.id), hint=refusal.hint, reason=refusal.reason, code=refusal.code)
     operation = server.operation
-    if operation is not None and command in WORKFLOWS and command not in SUPERSEDING:
+    if operation is not None and command in WORKFLOWS and not _supersedes(command, operation.command):
         raise Conflict(
             f"Instance {server.id} is in an invalid state for '{MACHINE.rule(command).action or command}'",
             hint=f"{operation.command} (request {operation.request_id}) is in progress. Try again when it has ended.",
             reason="busy",
         )
+
+
+def _supersedes(command: str, running: str) -> bool:
+    return command in SUPERSEDING and not (command in PATIENT and running in PLUGGING)
 
 
 def must_be_possible(command: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
 from domain.decide.context import Context, Decision
 from domain.decide.running import go_on
 from domain.machine import MACHINE
-from domain.server import FlavorSnapshot, NetworkRequest, Operation, Server, ServerEvent
+from domain.server import BlockDevice, FlavorSnapshot, NetworkRequest, Operation, Server, ServerEvent
 from domain.workflows import WORKFLOWS
 
 
@@ -38,6 +39,7 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
     config_drive: bool = False
+    block_devices: tuple[BlockDevice, ...] = ()
     networks: tuple[NetworkRequest, ...] | None = None
     security_groups: tuple[str, ...] = ("default",)
     availability_zone: str | None = None
@@ -101,6 +103,7 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
             "reservation_id": new.reservation_id,
             "launch_index": new.launch_index,
             "networks_requested": new.networks,
+            "block_devices": _named(new),
             "security_groups": new.security_groups,
             "server_group": new.server_group,
             "scheduler_hints": new.scheduler_hints,
@@ -109,3 +112,13 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
     )
     go_on(decision, WORKFLOWS["create"], after=None)
     return decision.events
+
+
+def _named(new: NewServer) -> tuple[BlockDevice, ...]:
+    """The volumes asked for, those to be made with the ids that they will have: whoever takes them back knows them."""
+    return tuple(
+        msgspec.structs.replace(one, volume_id=str(uuid5(NAMESPACE_OID, f"{new.id}/volume/{index}")))
+        if one.made_here
+        else one
+        for index, one in enumerate(new.block_devices)
+    )

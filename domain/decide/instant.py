@@ -141,6 +141,20 @@ def _addresses(command: str) -> Any:
     return decide
 
 
+def _update_attachment(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    """Whether a volume goes with its server. Nova lets nothing else of an attachment be changed."""
+    attachment = server.attachment(params["volume_id"])
+    if attachment is None:
+        raise NotFound(f"Instance {server.id} is not attached to volume {params['volume_id']}")
+    goes = bool(params["delete_on_termination"])
+    if attachment.delete_on_termination == goes:
+        return []
+    changed = msgspec.structs.replace(attachment, delete_on_termination=goes)
+    volumes = tuple(changed if one is attachment else one for one in server.volumes)
+    details = {"volume_id": attachment.volume_id, "delete_on_termination": goes}
+    return _at_once(server, "update-volume-attachment", context, {"volumes": volumes}, details)
+
+
 def _nothing_to_do(command: str) -> Any:
     def decide(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
         return _at_once(server, command, context, {}, public(params))
@@ -158,6 +172,7 @@ INSTANT: dict[str, Any] = {
     "reset-state": _reset_state,
     "add-security-group": _security_group("add-security-group"),
     "remove-security-group": _security_group("remove-security-group"),
+    "update-volume-attachment": _update_attachment,
     "inject-network-info": _nothing_to_do("inject-network-info"),
     "refresh-network": _addresses("refresh-network"),
     "add-fixed-ip": _addresses("add-fixed-ip"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from domain.decide.context import Context
 from domain.errors import Conflict, Invalid, NotFound
-from domain.server import Server
+from domain.server import Server, VolumeAttachment
 
 
 def nothing(server: Server, params: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -14,10 +16,11 @@ def nothing(server: Server, params: dict[str, Any], context: Context) -> dict[st
 
 
 def _rebuild_changes(server: Server, params: dict[str, Any], context: Context) -> dict[str, Any]:
-    patch: dict[str, Any] = {
-        "image_id": params["image"]["id"],
-        "image_properties": params["image"].get("properties", {}),
-    }
+    patch: dict[str, Any] = {}
+    if not server.volume_backed:  # whose image stays empty: that is how everybody knows it as one
+        patch["image_id"] = params["image"]["id"]
+    if not server.volume_backed or params.get("reimage"):
+        patch["image_properties"] = params["image"].get("properties", {})
     for key in ("name", "metadata", "description", "key_name", "public_key", "user_data_id", "hostname"):
         if key in params:
             patch[key] = params[key]
@@ -33,7 +36,34 @@ def _unshelve_changes(server: Server, params: dict[str, Any], context: Context) 
     return patch
 
 
-ON_ACCEPT: dict[str, Any] = {"rebuild": _rebuild_changes, "unshelve": _unshelve_changes}
+def _attach_changes(server: Server, params: dict[str, Any], context: Context) -> dict[str, Any]:
+    """The attachment is listed from now on, as in Nova, so that a delete in between knows of it."""
+    volume = params["volume"]
+    attachment = VolumeAttachment(
+        id=params["attachment_id"],
+        volume_id=volume["id"],
+        device=volume.get("device"),
+        delete_on_termination=bool(params.get("delete_on_termination")),
+        tag=params.get("tag"),
+        path=volume["path"],
+        disk_format=volume.get("disk_format", "raw"),
+        size_gb=volume.get("size_gb", 0),
+    )
+    return {"volumes": (*server.volumes, attachment)}
+
+
+def _swap_changes(server: Server, params: dict[str, Any], context: Context) -> dict[str, Any]:
+    old, new = params["old"]["id"], params["new"]["id"]
+    marked = (msgspec.structs.replace(one, replaced_by=new if one.volume_id == old else None) for one in server.volumes)
+    return {"volumes": tuple(marked)}
+
+
+ON_ACCEPT: dict[str, Any] = {
+    "rebuild": _rebuild_changes,
+    "unshelve": _unshelve_changes,
+    "attach-volume": _attach_changes,
+    "swap-volume": _swap_changes,
+}
 
 
 def _check_resize(server: Server, params: dict[str, Any], context: Context) -> None:
@@ -68,15 +98,77 @@ def _check_attach_volume(server: Server, params: dict[str, Any], context: Contex
             f"Invalid volume: volume '{volume_id}' is already attached to this server", hint="There is nothing to do."
         )
     device = params["volume"].get("device")
-    if device and any(attachment.device == device for attachment in server.volumes):
-        raise Conflict(f"The supplied device path ({device}) is in use.", hint="Leave it out: a free one is chosen.")
+    taken = {attachment.device for attachment in server.volumes} | {server.root_device_name}
+    if device and device in taken:
+        raise Conflict(
+            f"The supplied device path ({device}) is in use.", hint="Name another device, or none.", reason="device"
+        )
 
 
 def _check_detach_volume(server: Server, params: dict[str, Any], context: Context) -> None:
-    if all(attachment.volume_id != params["volume_id"] for attachment in server.volumes):
+    attachment = _attached(server, params["volume_id"])
+    if attachment.boot_index == 0:
+        raise Invalid(
+            "Cannot detach a root device volume",
+            hint="Delete the server; its volume stays unless it goes with the server.",
+            reason="root_device",
+        )
+
+
+def _attached(server: Server, volume_id: str) -> VolumeAttachment:
+    found = server.attachment(volume_id)
+    if found is None:
         raise NotFound(
-            f"Instance {server.id} is not attached to volume {params['volume_id']}",
+            f"Instance {server.id} is not attached to volume {volume_id}",
             hint="The server's os-volume_attachments lists its volumes.",
+        )
+    return found
+
+
+def _check_swap_volume(server: Server, params: dict[str, Any], context: Context) -> None:
+    _attached(server, params["old"]["id"])
+    if server.attachment(params["new"]["id"]) is not None:
+        raise Invalid(
+            f"Invalid volume: volume '{params['new']['id']}' is already attached to this server",
+            hint="Name one that is available.",
+        )
+
+
+def _check_extend_volume(server: Server, params: dict[str, Any], context: Context) -> None:
+    _attached(server, params["volume"]["id"])
+
+
+STABLE_RESCUE = ("hw_rescue_device", "hw_rescue_bus")
+"""Image properties that say how a rescue disk is put beside a server's own disks instead of in front of them."""
+
+
+def _check_rescue(server: Server, params: dict[str, Any], context: Context) -> None:
+    if not server.volume_backed:
+        return
+    properties = params["image"].get("properties", {})
+    if not params.get("volume_backed", True) or not any(name in properties for name in STABLE_RESCUE):
+        raise Invalid(
+            f"Instance {server.id} cannot be rescued: Cannot rescue a volume-backed instance",
+            hint="It takes microversion 2.87 and a rescue image with the property hw_rescue_device or hw_rescue_bus.",
+            reason="volume_backed",
+        )
+
+
+def _check_rebuild(server: Server, params: dict[str, Any], context: Context) -> None:
+    if server.volume_backed and not params.get("reimage") and params["image"]["id"] != params.get("root_image_id"):
+        raise Invalid(
+            "Unable to rebuild with a different image for a volume-backed server.",
+            hint="From microversion 2.93 on its root volume is filled anew with the image.",
+            reason="volume_backed",
+        )
+
+
+def _check_create_backup(server: Server, params: dict[str, Any], context: Context) -> None:
+    if server.volume_backed:
+        raise Invalid(
+            "Backup is not supported for volume-backed instances.",
+            hint="Make an image, or snapshots of its volumes.",
+            reason="volume_backed",
         )
 
 
@@ -86,4 +178,9 @@ CHECKS: dict[str, Any] = {
     "detach-interface": _check_detach_interface,
     "attach-volume": _check_attach_volume,
     "detach-volume": _check_detach_volume,
+    "swap-volume": _check_swap_volume,
+    "extend-volume": _check_extend_volume,
+    "rescue": _check_rescue,
+    "rebuild": _check_rebuild,
+    "create-backup": _check_create_backup,
 }

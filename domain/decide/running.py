@@ -301,6 +301,16 @@ def taken_over(server: Server, now: datetime) -> list[ServerEvent]:
     return decision.events
 
 
+def _not_taken(server: Server, operation: Operation) -> dict[str, Any]:
+    """What a server listed as its own from the acceptance on, and does not get now."""
+    if operation.command == "attach-volume" and "record_volume" not in operation.done:
+        volume_id = operation.params["volume"]["id"]
+        return {"volumes": tuple(one for one in server.volumes if one.volume_id != volume_id)}
+    if operation.command == "swap-volume" and "record_swap" not in operation.done:
+        return {"volumes": tuple(msgspec.structs.replace(one, replaced_by=None) for one in server.volumes)}
+    return {}
+
+
 def cancel_open(decision: Decision, why: str, by_request: str) -> None:
     operation = decision.server.operation
     if operation is None:
@@ -309,7 +319,7 @@ def cancel_open(decision: Decision, why: str, by_request: str) -> None:
         operation.command,
         "cancelled",
         operation.request_id,
-        {"task_state": None, "operation": None},
+        {"task_state": None, "operation": None} | _not_taken(decision.server, operation),
         step=operation.step,
         message=f"{why} (request {by_request})",
         fault=Fault("cancelled", f"{operation.command} was {why}"),

@@ -49,6 +49,18 @@ RULES = (
         deadline_seconds=1800,
     ),
     CommandRule(
+        "extend-volume",
+        "Tell the guest that a volume grew",
+        guard=_VOLUMES,
+        outcomes=ends(),
+        action="extend_volume",
+        events=("compute_extend_volume",),
+        word="extend_volume",
+        deadline_seconds=300,
+        internal=True,
+        why="Asked for by the volume API when an attached volume is extended; Nova hears of it as an external event.",
+    ),
+    CommandRule(
         "update-volume-attachment",
         "Change a volume's delete_on_termination",
         guard=always(),

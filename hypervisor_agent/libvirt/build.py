@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import shutil
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from domain.orders import GuestSpec
+from domain.orders import GuestSpec, ImageSpec, VolumeSpec
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt import config_drive
+from hypervisor_agent.libvirt import config_drive, disks
 from hypervisor_agent.libvirt.copying import Tell
 from hypervisor_agent.libvirt.domain_xml import root_volume, with_devices
 from hypervisor_agent.libvirt.record import GuestRecord
@@ -59,10 +60,14 @@ async def rebuild(work: Work) -> Details:
     record.spec = _merged(work.order.spec, record.spec)
     work.remember(record)
     work.files.rescue_disk.unlink(missing_ok=True)
-    if root_volume(record.spec) is None:
+    root, image = root_volume(record.spec), work.order.params.get("reimage")
+    if root is None:
         with work.step("create root disk", 30, 60) as copied:
             await _fresh_disk(work, record.spec, copied)
         await work.remove_unused_images()
+    elif image is not None:
+        with work.step("fill root volume", 30, 60) as copied:
+            await _fill(root, msgspec.convert(image, ImageSpec), copied)
     with work.step("write config drive", 60):
         await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
     with work.step("start guest", 70):
@@ -109,6 +114,13 @@ def _merged(spec: GuestSpec, known: GuestSpec | None) -> GuestSpec:
     devices = with_devices(spec, known)
     volumes = tuple(msgspec.structs.replace(volume, device=devices[volume.id]) for volume in spec.volumes)
     return msgspec.structs.replace(spec, volumes=volumes)
+
+
+async def _fill(root: VolumeSpec, image: ImageSpec, copied: Tell) -> None:
+    """The root volume's content becomes the image's; its size stays."""
+    missing = f"Image {image.id} is not at {image.path} on this host. Upload it again, or use another image."
+    source = disks.existing(image.path, "image_missing", missing)
+    await disks.refill(Path(root.path), root.disk_format, source, image.disk_format, root.size_gb, copied)
 
 
 async def _fresh_disk(work: Work, spec: GuestSpec, copied: Tell) -> None:

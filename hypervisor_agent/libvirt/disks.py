@@ -40,6 +40,12 @@ async def grow(disk: Path, size_gb: int) -> None:
         await qemu_img("resize", "-q", "-f", known["format"], disk, size_gb * GIB)
 
 
+async def set_size(disk: Path, disk_format: str, size: int) -> None:
+    """Make a disk that nobody uses exactly so many bytes large; what is beyond is lost."""
+    if int((await info(disk, disk_format))["virtual-size"]) != size:
+        await qemu_img("resize", "-q", "--shrink", "-f", disk_format, disk, size)
+
+
 async def flatten(disk: Path, disk_format: str, target: Path, tell: Tell = ignore) -> None:
     """Write a qcow2 of its own, without a backing file, of a disk that nobody writes to."""
     with _made_beside(target, "part") as fresh:
@@ -66,6 +72,19 @@ def must_fit(needed: int, folder: Path) -> None:
 async def copy_into(source: Path, source_format: str, target: Path, target_format: str, tell: Tell = ignore) -> None:
     """Copy a disk over an existing one (`target` keeps its size and name)."""
     await qemu_img("convert", "-p", "-n", "-f", source_format, "-O", target_format, source, target, tell=tell)
+
+
+async def refill(
+    disk: Path, disk_format: str, source: Path, source_format: str, size_gb: int, tell: Tell = ignore
+) -> None:
+    """Give a disk that nobody uses the content of another, at its own size."""
+    fresh = disk.with_name(f".{disk.name}.new")
+    try:
+        await qemu_img("convert", "-p", "-f", source_format, "-O", disk_format, source, fresh, tell=tell)
+        await qemu_img("resize", "-q", "-f", disk_format, fresh, size_gb * GIB)
+        fresh.replace(disk)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 async def copy(disk: Path, target: Path, tell: Tell = ignore) -> None:

@@ -46,7 +46,7 @@ def domain_xml(record: GuestRecord, files: GuestFiles, traits: HostTraits) -> st
     _text(domain, "memory", str(spec.memory_mb), unit="MiB")
     _text(domain, "currentMemory", str(spec.memory_mb), unit="MiB")
     _text(domain, "vcpu", str(spec.vcpus), placement="static")
-    _system(domain, spec, traits.arch)
+    _system(domain, spec, traits.arch, boots_first_disk=record.rescue is None or not record.rescue.stable)
     features = SubElement(domain, "features")
     SubElement(features, "acpi")
     SubElement(features, "apic")
@@ -164,12 +164,16 @@ def _disks(record: GuestRecord, files: GuestFiles) -> list[Element]:
     root = root_volume(spec)
     own = (Path(root.path), root.disk_format, root.id) if root else (files.disk, "qcow2", None)
     disks = []
-    if record.rescue:
+    if record.rescue and not record.rescue.stable:
         disks.append(disk_element(files.rescue_disk, "qcow2", "vda"))
         disks.append(disk_element(own[0], own[1], "vdb", own[2]))
     else:
         disks.append(disk_element(own[0], own[1], "vda", own[2]))
         disks.extend(volume_element(volume) for volume in spec.volumes if volume is not root)
+        if record.rescue:
+            taken = {"/dev/vda", *(volume.device or "" for volume in spec.volumes)}
+            disks.append(disk_element(files.rescue_disk, "qcow2", target(free_device(taken))))
+            SubElement(disks[-1], "boot", order="1")
     if files.config_drive.exists():
         drive = Element("disk", type="file", device="cdrom")
         SubElement(drive, "driver", name="qemu", type="raw")
@@ -180,7 +184,7 @@ def _disks(record: GuestRecord, files: GuestFiles) -> list[Element]:
     return disks
 
 
-def _system(domain: Element, spec: GuestSpec, arch: str) -> None:
+def _system(domain: Element, spec: GuestSpec, arch: str, *, boots_first_disk: bool) -> None:
     info = SubElement(domain, "sysinfo", type="smbios")
     system = SubElement(info, "system")
     for name, value in (
@@ -194,7 +198,8 @@ def _system(domain: Element, spec: GuestSpec, arch: str) -> None:
     firmware = {"firmware": "efi"} if spec.uefi else {}
     boot = SubElement(domain, "os", firmware)
     _text(boot, "type", "hvm", arch=arch, machine="pc")
-    SubElement(boot, "boot", dev="hd")
+    if boots_first_disk:
+        SubElement(boot, "boot", dev="hd")
     SubElement(boot, "smbios", mode="sysinfo")
 
 

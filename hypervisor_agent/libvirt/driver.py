@@ -73,6 +73,8 @@ ORDERS: dict[OrderKind, Callable[[Work], Awaitable[dict[str, Any]]]] = {
     "attach_volume": volumes.attach,
     "detach_volume": volumes.detach,
     "swap_volume": volumes.swap,
+    "extend_volume": volumes.extend,
+    "snapshot_volumes": snapshot.snapshot_volumes,
     "attach_interface": interfaces.attach,
     "detach_interface": interfaces.detach,
     "set_password": inside.set_password,

@@ -16,10 +16,11 @@ from domain.orders import GuestSpec, ImageSpec, PowerStateName
 from hypervisor_agent.libvirt.files import HostFiles
 
 
-class Rescue(msgspec.Struct, frozen=True):
-    """The guest is defined with a rescue disk in front of its own."""
+class Rescue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The guest is defined with a rescue disk: in front of its own; with `stable` beside all of them, and booted."""
 
     image: ImageSpec | None
+    stable: bool = False
 
 
 class Resize(msgspec.Struct, frozen=True):

@@ -1,6 +1,8 @@
 """Rescue: boot a disk made of an image, with the guest's own disk second, so that its owner can repair it; and back.
 
-As in Nova, volumes stay out while the guest is rescued.
+As in Nova, volumes stay out while the guest is rescued, unless the image asks for a stable device rescue (by the
+property hw_rescue_device or hw_rescue_bus): then all disks keep their names, and the rescue disk comes after them and
+is booted. A server that boots from a volume is rescued only so.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import msgspec
 from domain.orders import ImageSpec
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt import config_drive
-from hypervisor_agent.libvirt.domain_xml import image_of
+from hypervisor_agent.libvirt.domain_xml import image_of, root_volume
 from hypervisor_agent.libvirt.power import grace_seconds
 from hypervisor_agent.libvirt.record import Rescue
 from hypervisor_agent.libvirt.work import Work
@@ -25,7 +27,14 @@ async def rescue(work: Work) -> Details:
     image = work.order.params.get("image")
     with work.step("stop guest", 10):
         await work.guest.shut_off(grace_seconds(work))
-    record.rescue = Rescue(msgspec.convert(image, ImageSpec) if image else None)
+    chosen = msgspec.convert(image, ImageSpec) if image else None
+    record.rescue = Rescue(chosen, stable=chosen is not None and is_stable(chosen))
+    if root_volume(record.spec) is not None and not record.rescue.stable:
+        raise OrderFailed(
+            "volume_backed",
+            "A server that boots from a volume is rescued with an image that has the property hw_rescue_device or "
+            "hw_rescue_bus. Name such an image.",
+        )
     source = image_of(record)
     if source is None:
         raise OrderFailed("no_image", "The server has no image to be rescued with. Name a rescue image.")
@@ -40,6 +49,11 @@ async def rescue(work: Work) -> Details:
         await work.define()
         await work.start()
     return {}
+
+
+def is_stable(image: ImageSpec) -> bool:
+    """Whether an image wants to be put beside a guest's disks. Nova's stable device rescue, by its image properties."""
+    return "hw_rescue_device" in image.properties or "hw_rescue_bus" in image.properties
 
 
 async def unrescue(work: Work) -> Details:

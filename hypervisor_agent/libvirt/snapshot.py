@@ -1,4 +1,4 @@
-"""Snapshot: a flat qcow2 of the root disk as it is at one instant. The guest goes on meanwhile.
+"""Snapshot: a flat qcow2 of the root disk, or of every volume, as it is at one instant. The guest goes on meanwhile.
 
 A guest that is on is copied by QEMU's backup job, its file systems frozen for the instant when the guest agent
 answers; one that is off by qemu-img. An unfinished file lies beside the image's path and never at it.
@@ -16,10 +16,11 @@ import libvirt
 from hypervisor_agent.driver import OrderFailed
 from hypervisor_agent.libvirt import disks
 from hypervisor_agent.libvirt.copying import Tell
-from hypervisor_agent.libvirt.domain_xml import root_volume
+from hypervisor_agent.libvirt.domain_xml import target as block_target
 from hypervisor_agent.libvirt.work import Work
 
 Details = dict[str, Any]
+Copies = dict[str, tuple[Path, str, Path]]  # a guest's device: its file, the format of that, and where the copy goes
 ROOT = "vda"
 COPY_SECONDS = 3600.0
 CLOSE_SECONDS = 60.0
@@ -27,19 +28,9 @@ THAW_SECONDS = 15
 
 
 async def snapshot(work: Work) -> Details:
-    spec = work.record.spec
     target = Path(work.order.params["image_path"])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    quiesced = False
     device = "vdb" if work.record.rescue else ROOT
-    root = root_volume(spec)
-    source, kind = (Path(root.path), root.disk_format) if root else (work.files.disk, "qcow2")
-    disks.must_fit(await disks.flat_size(source, kind), target.parent)
-    with work.step("copy disk", 0, 99) as copied:
-        if await work.guest.active():
-            quiesced = await _copy_live(work, device, target, copied)
-        else:
-            await disks.flatten(source, kind, target, copied)
+    quiesced = await _copy(work, {device: (work.files.disk, "qcow2", target)})
     known = await disks.info(target, "qcow2")
     return {
         "image_path": str(target),
@@ -49,27 +40,60 @@ async def snapshot(work: Work) -> Details:
     }
 
 
-async def _copy_live(work: Work, device: str, target: Path, copied: Tell) -> bool:
-    fresh = target.with_name(f"{target.name}.part")
+async def snapshot_volumes(work: Work) -> Details:
+    """All volumes that the order names, of one and the same instant."""
+    copies: Copies = {}
+    for wanted in work.order.params["snapshots"]:
+        volume = next((one for one in work.record.spec.volumes if one.id == wanted["volume_id"]), None)
+        if volume is None or volume.device is None:
+            message = f"Volume {wanted['volume_id']} is not attached to this server. Attach it first."
+            raise OrderFailed("volume_not_attached", message)
+        copies[block_target(volume.device)] = (Path(volume.path), volume.disk_format, Path(wanted["path"]))
+    return {"quiesced": await _copy(work, copies)}
+
+
+async def _copy(work: Work, copies: Copies) -> bool:
+    """Write each copy whole; true when the file systems were frozen at that instant."""
+    needed = 0
+    for source, kind, target in copies.values():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        needed += await disks.flat_size(source, kind)
+        disks.must_fit(needed, target.parent)
+    with work.step("copy disk", 0, 99) as copied:
+        if await work.guest.active():
+            return await _copy_live(work, {device: target for device, (_, _, target) in copies.items()}, copied)
+        for source, kind, target in copies.values():
+            await disks.flatten(source, kind, target, copied)
+        return False
+
+
+async def _copy_live(work: Work, targets: dict[str, Path], copied: Tell) -> bool:
+    parts = {device: target.with_name(f"{target.name}.part") for device, target in targets.items()}
+
+    def forget() -> None:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
     await _abort(work)  # what an agent that was killed may have left running
-    fresh.unlink(missing_ok=True)
+    forget()
     try:
-        quiesced = await work.guest.call(lambda domain: _begin(domain, device, fresh))
+        quiesced = await work.guest.call(lambda domain: _begin(domain, parts))
         await work.guest.follow(_percent, COPY_SECONDS, "finish copying its disk", copied)
         stats = await work.guest.call(lambda domain: domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED))
     except (asyncio.CancelledError, OrderFailed):
         await _abort(work)
-        fresh.unlink(missing_ok=True)
+        forget()
         await work.guest.call(_go_on)
         raise
     if stats.get("type") != libvirt.VIR_DOMAIN_JOB_COMPLETED:
-        fresh.unlink(missing_ok=True)
+        forget()
         await work.guest.call(_go_on)
-        message = "Copying the disk did not finish. Is the image store full? Take the snapshot again."
+        message = "Copying the disk did not finish. Is the store full? Free some space and take the snapshot again."
         raise OrderFailed("snapshot_failed", message, str(stats), changed=False)
-    # The job's end is told before QEMU has closed the file: until then the last of it may not be written.
-    await disks.released(fresh, CLOSE_SECONDS)
-    fresh.replace(target)
+    for device, part in parts.items():
+        # The job's end is told before QEMU has closed the file: until then the last of it may not be written.
+        await disks.released(part, CLOSE_SECONDS)
+        part.replace(targets[device])
     return quiesced
 
 
@@ -80,17 +104,17 @@ def _percent(domain: Any) -> float | None:
     return 100 * done / total if total else 0.0
 
 
-def _begin(domain: Any, device: str, target: Path) -> bool:
-    """Begin the copy; true when the file systems were frozen at that instant."""
+def _begin(domain: Any, targets: dict[str, Path]) -> bool:
+    """Begin the copies; true when the file systems were frozen at that instant."""
     backup = Element("domainbackup", mode="push")
     listed = SubElement(backup, "disks")
     for disk in fromstring(domain.XMLDesc()).findall("devices/disk/target"):
         name = disk.get("dev", "")
-        if name != device:
+        if name not in targets:
             SubElement(listed, "disk", name=name, backup="no")
             continue
         chosen = SubElement(listed, "disk", name=name, backup="yes", type="file", backupmode="full")
-        SubElement(chosen, "target", file=str(target))
+        SubElement(chosen, "target", file=str(targets[name]))
         SubElement(chosen, "driver", type="qcow2")
     frozen = _freeze(domain)
     try:

@@ -39,6 +39,8 @@ class TestHypervisorGuest(Guest):
 
 
 async def remember(work: Work) -> Details:
+    if work.order.spec.volumes:
+        raise Unsupported("libvirt's test hypervisor has no disks, so no volumes. Use a host with QEMU.")
     build.adopt_spec(work)
     return {}
 

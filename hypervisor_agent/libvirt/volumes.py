@@ -1,4 +1,4 @@
-"""Volumes: plugged in, out, and changed for another, in a guest that runs or for its next start.
+"""Volumes: plugged in, out, changed for another and extended, in a guest that runs or for its next start.
 
 The live guest is changed first, then what is remembered: a repeated order sees in the live definition (by the disk's
 serial or file) that the first half is done.
@@ -70,10 +70,15 @@ async def swap(work: Work) -> Details:
     held = next((known for known in record.spec.volumes if known.id in (old.id, new.id)), None)
     if held is None or held.device is None:
         raise OrderFailed("volume_not_attached", f"Volume {old.id} is not attached to this server. Attach it first.")
+    if held.id == new.id:  # done before, or never begun: a half-made copy that nobody will finish has to go
+        await _stop_copying(work, target(held.device))
+        await disks.grow(Path(old.path), old.size_gb)
     if held.id == old.id:
         with work.step("copy volume", 0, 80) as copied:
             if await work.guest.active() and record.rescue is None:
                 await _mirror(work, target(held.device), new, copied)
+                if new.size_gb > held.size_gb:
+                    await _resize_live(work, target(held.device), new.size_gb)
             else:
                 await disks.copy_into(Path(old.path), old.disk_format, Path(new.path), new.disk_format, copied)
         swapped = msgspec.structs.replace(new, device=held.device, boot_index=held.boot_index)
@@ -88,6 +93,10 @@ async def _mirror(work: Work, device: str, new: VolumeSpec, copied: Tell) -> Non
     live = await _live(work, device=device)
     if live is not None and _source(live) == new.path:
         return
+    if not await work.guest.call(lambda domain: domain.blockJobInfo(device)):
+        # QEMU copies between disks of one size only: the new one gets its own size back afterwards.
+        size = await work.guest.call(lambda domain: int(domain.blockInfo(device)[0]))
+        await disks.set_size(Path(new.path), new.disk_format, size)
     copy = Element("disk", type="file")
     SubElement(copy, "source", file=new.path)
     SubElement(copy, "driver", type=new.disk_format)
@@ -107,7 +116,7 @@ async def _mirror(work: Work, device: str, new: VolumeSpec, copied: Tell) -> Non
             copied,
         )
     except OrderFailed:
-        await work.guest.call(lambda domain: domain.blockJobAbort(device))
+        await _stop_copying(work, device)
         raise
     await work.guest.call(lambda domain: domain.blockJobAbort(device, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT))
 
@@ -118,11 +127,51 @@ def _percent(domain: Any, device: str) -> float:
 
 
 def _mirrored(domain: Any, device: str) -> bool:
-    mirror = _find_disk(domain, device=device)
+    disk = _find_disk(domain, device=device)
+    mirror = disk.find("mirror") if disk is not None else None
     if mirror is None:
-        return False
-    ready = mirror.find("mirror")
-    return ready is not None and ready.get("ready") == "yes"
+        raise OrderFailed(
+            "copy_failed",
+            "Copying the volume ended early; the guest goes on with the old one. Is the store full? Free some space "
+            "and swap again.",
+        )
+    return mirror.get("ready") == "yes"
+
+
+async def _stop_copying(work: Work, device: str) -> None:
+    def stop(domain: Any) -> None:
+        if domain.isActive() and domain.blockJobInfo(device):
+            domain.blockJobAbort(device)
+
+    await work.guest.call(stop)
+
+
+async def extend(work: Work) -> Details:
+    """The volume's file is at least that large, and so is the guest's disk."""
+    record = work.record
+    wanted = msgspec.convert(work.order.params["volume"], VolumeSpec)
+    size_gb = int(work.order.params["size_gb"])
+    volume = next((known for known in record.spec.volumes if known.id == wanted.id), None)
+    if volume is None or volume.device is None:
+        raise OrderFailed("volume_not_attached", f"Volume {wanted.id} is not attached to this server. Attach it first.")
+    with work.step("extend volume", 30):
+        if await work.guest.active():
+            await _resize_live(work, target(volume.device), size_gb)
+        else:
+            await disks.grow(Path(volume.path), size_gb)
+    grown = msgspec.structs.replace(volume, size_gb=size_gb)
+    volumes = tuple(grown if known is volume else known for known in record.spec.volumes)
+    record.spec = msgspec.structs.replace(record.spec, volumes=volumes)
+    work.remember(record)
+    return {"size_gb": size_gb}
+
+
+async def _resize_live(work: Work, device: str, size_gb: int) -> None:
+    def resize(domain: Any) -> None:
+        if domain.blockInfo(device)[0] < size_gb * disks.GIB:
+            domain.blockResize(device, size_gb * disks.GIB, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    await work.guest.call(resize)
 
 
 async def _live(work: Work, *, device: str = "", serial: str = "", source: str = "") -> Element | None:

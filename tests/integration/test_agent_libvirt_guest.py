@@ -178,6 +178,28 @@ async def test_volumes_come_change_and_go_while_the_guest_runs(lab: Lab, images:
     await lab.do("detach_volume", volume=msgspec.to_builtins(second))
 
 
+async def test_a_larger_volume_takes_a_smaller_ones_place_and_grows(lab: Lab, images: Path) -> None:
+    small, large = (
+        VolumeSpec(id=name, path=str(images / name), disk_format="qcow2", size_gb=size)
+        for name, size in (("small", 1), ("large", 2))
+    )
+    for one in (small, large):
+        await disks.qemu_img("create", "-q", "-f", "qcow2", one.path, f"{one.size_gb}G")
+    await lab.do("attach_volume", volume=msgspec.to_builtins(small))
+    await lab.says("HOTPLUG add disk")
+    await lab.run("echo hello large | dd of=/dev/vdb conv=fsync 2>/dev/null")
+    old, new = msgspec.to_builtins(small), msgspec.to_builtins(large)
+    await lab.do("swap_volume", old=old, new=new)
+    assert await lab.run("head -n 1 /dev/vdb; cat /sys/block/vdb/size") == f"hello large\n{2 * 2 << 20}"
+    await lab.do("swap_volume", old=new | {"id": "neither"}, new=new)  # taking back what was never begun
+    await lab.do("extend_volume", volume=new, size_gb=3)
+    await lab.says("resize disk vdb 3072M")
+    await lab.do("snapshot_volumes", snapshots=[{"volume_id": "large", "path": str(images / "copy")}])
+    assert (await disks.info(images / "copy"))["virtual-size"] == 3 << 30
+    await lab.do("detach_volume", volume=new)
+    await lab.says("HOTPLUG remove disk")
+
+
 async def test_an_interface_comes_and_goes_while_the_guest_runs(lab: Lab) -> None:
     nic = msgspec.structs.replace(lab.server.nics[0], port_id="second", mac="fa:16:3e:aa:bb:cc", addresses=())
     await lab.do("attach_interface", nic=msgspec.to_builtins(nic))

@@ -146,7 +146,7 @@ async def test_what_a_server_refers_to_has_to_be_there(demo: Api) -> None:
         (
             "block_device_mapping_v2",
             [{"source_type": "volume", "destination_type": "volume", "boot_index": 0}],
-            "Servers",
+            "Block Device Mapping is Invalid: Missing device UUID.",
         ),
     ):
         answer = await demo.send("POST", "/servers", {"server": base | {field: value}})

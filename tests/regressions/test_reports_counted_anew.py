@@ -16,7 +16,6 @@ from commands.streams import REPORTS
 from eventlog.nats_server import EmbeddedNats
 from tests.system import System
 
-
 MANY = 50  # more than the stream gets after it was emptied
 
 

@@ -82,6 +82,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "resize": {"flavor": {"vcpus": 4, "ram": 1024, "disk": 20}},
     "attach_volume": {"volume": VOLUME},
     "swap_volume": {"old": VOLUME, "new": {"id": "vol-2", "path": "vol-2"}},
+    "extend_volume": {"volume": {"id": "vol-2", "path": "vol-2"}, "size_gb": 2},
     "detach_volume": {"volume": {"id": "vol-2", "path": "vol-2"}},
     "attach_interface": {"nic": {"port_id": "p", "network_id": "n", "mac": "fa:16:3e:00:00:01"}},
     "detach_interface": {"nic": {"port_id": "p", "network_id": "n", "mac": "fa:16:3e:00:00:01"}},
@@ -101,6 +102,8 @@ STORY: tuple[tuple[OrderKind, str], ...] = (
     ("crash_dump", "running"),
     ("attach_volume", "running"),
     ("swap_volume", "running"),
+    ("extend_volume", "running"),
+    ("snapshot_volumes", "running"),
     ("detach_volume", "running"),
     ("attach_interface", "running"),
     ("detach_interface", "running"),
@@ -126,6 +129,8 @@ async def test_every_order_kind_is_carried_out_and_may_be_repeated(host: Host, t
     server = spec()
     for kind, state in STORY:
         params = {"image_path": str(tmp_path / "image")} if kind == "snapshot" else PARAMS.get(kind, {})
+        if kind == "snapshot_volumes":
+            params = {"snapshots": [{"volume_id": "vol-2", "path": str(tmp_path / "snapshots" / "vol-2")}]}
         order = host.order(kind, server, **params)
         for _ in range(2):
             done = await host.driver.carry_out(order, lambda percent, message: None)

@@ -1,8 +1,9 @@
 """The files of volumes and snapshots, made by qemu-img.
 
 A volume is `settings.volumes_dir`/<id>, a snapshot `settings.volumes_dir`/snapshots/<id>. A file is written under
-another name and renamed when it is complete, so making it again is harmless. Every call has a time limit. Where no
-qemu-img is installed (a machine with simulated hosts only) volumes are empty raw files, and nothing can be copied.
+another name and renamed when it is complete, so making it again is harmless; what an earlier try left is removed first.
+Every call has a time limit. Where no qemu-img is installed (a machine with simulated hosts only) volumes are empty raw
+files, and nothing can be copied.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ import secrets
 import shutil
 from pathlib import Path
 
-from domain.errors import Invalid, Unavailable
+from domain.errors import Invalid, Rejected, Unavailable
 
 SECONDS = 1800.0
 SNAPSHOTS = "snapshots"
 GIB = 1 << 30
 
 
-class DiskFailed(Exception):
-    """qemu-img could not do it; the text says why."""
+class DiskFailed(Rejected):
+    """qemu-img could not do it; the text says why, and what to do when the store is full."""
+
+    code = 500
+    reason = "disk_failed"
+
+
+_FULL = ("No space left", "Disk quota exceeded")
+
+
+def failed(text: str) -> DiskFailed:
+    if any(words in text for words in _FULL):
+        hint = "Delete volumes, snapshots or images, or ask for a larger store, and try again."
+        return DiskFailed(f"The volume store is full: {text}", hint=hint, reason="no_disk_space")
+    return DiskFailed(text)
 
 
 def disk_format() -> str:
@@ -29,11 +43,23 @@ def disk_format() -> str:
     return "qcow2" if shutil.which("qemu-img") else "raw"
 
 
+def volume_path(directory: Path, volume_id: str) -> Path:
+    return directory.absolute() / volume_id
+
+
+def snapshot_path(directory: Path, snapshot_id: str) -> Path:
+    return directory.absolute() / SNAPSHOTS / snapshot_id
+
+
 async def create(path: Path, size_gb: int, format_: str) -> None:
     """An empty disk."""
     part = await _part(path)
     if format_ == "raw":
-        await asyncio.to_thread(_sparse, part, size_gb * GIB)
+        try:
+            await asyncio.to_thread(_sparse, part, size_gb * GIB)
+        except OSError as error:
+            await asyncio.to_thread(remove, part)
+            raise failed(f"{path}: {error.strerror}") from error
     else:
         await _qemu_img(part, "create", "-q", "-f", format_, str(part), f"{size_gb}G")
     await asyncio.to_thread(part.replace, path)
@@ -69,8 +95,15 @@ def must_have_space(directory: Path, size_bytes: int) -> None:
 
 
 async def _part(path: Path) -> Path:
-    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    """Where the file is made. An orphan that still writes an earlier part writes into nothing."""
+    await asyncio.to_thread(_clear, path)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _clear(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
 
 
 def _sparse(path: Path, size: int) -> None:
@@ -101,8 +134,11 @@ async def _qemu_img(part: Path | None, *arguments: str) -> None:
     if process.returncode != 0:
         if part is not None:
             remove(part)
-        raise DiskFailed(f"qemu-img {arguments[0]}: {errors.decode(errors='replace').strip()[-500:]}")
+        raise failed(f"qemu-img {arguments[0]}: {errors.decode(errors='replace').strip()[-500:]}")
 
 
 def remove(path: Path) -> None:
+    """The file, and what was to become it."""
     path.unlink(missing_ok=True)
+    if path.parent.exists():
+        _clear(path)
