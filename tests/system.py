@@ -94,7 +94,7 @@ class System:
         url = f"sqlite:///{directory / 'read.db'}"
         projector = await Projector.start(log, url)
         read = await ReadModel.open(url, nats=log.nc)
-        settings = CommandSettings(images_dir=directory / "images", volumes_dir=directory, **settings_given)
+        settings = CommandSettings(images_dir=directory / "images", volumes_dir=directory / "volumes", **settings_given)
         settings.images_dir.mkdir(exist_ok=True)
         watch = HostWatch(log, settings.host_down_after)
         await watch.start()

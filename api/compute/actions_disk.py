@@ -14,8 +14,8 @@ from api.compute.images_made import carry_out_with_image
 from api.compute.keys import public_key_of
 from api.compute.lookups import full_view, image_of, server_of
 from api.compute.policy import enforce
-from api.compute.root_volumes import rebuilt_volume
 from api.compute.servers_view import hrefs, rebuilt, view_of
+from api.root_volumes import rebuilt_volume
 from domain.errors import Conflict, Invalid
 from domain.resources import Image
 from domain.server import Server

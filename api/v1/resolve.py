@@ -13,7 +13,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
-from api.compute.root_volumes import rebuilt_volume
+from api.root_volumes import rebuilt_volume
 from commands.context import CommandContext
 from domain.errors import Invalid
 from domain.flavors import snapshot

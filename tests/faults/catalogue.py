@@ -27,17 +27,27 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "shelve-offload": (ON_HOST,),
     "unshelve": (ON_HOST, "shelve-offload"),
     "detach-volume": ("attach-volume",),
+    "swap-volume": ("attach-volume",),
+    "extend-volume": ("attach-volume",),
     "detach-interface": ("attach-interface",),
     "create-backup": ("create-backup",),
 }
 BEFORE_STEP: dict[tuple[str, str], tuple[str, ...]] = {
     ("rebuild", "power_off"): ("stop",),
     ("unshelve", "power_on"): (ON_HOST,),
+    ("extend-volume", "extend_file"): ("attach-volume", ON_HOST, "shelve-offload"),
     ("delete", "detach_volumes"): ("attach-volume",),
     ("force-delete", "detach_volumes"): ("attach-volume",),
     ("delete", "delete_shelved_image"): (ON_HOST,),
     ("force-delete", "delete_shelved_image"): (ON_HOST,),
 }
+# These steps are of servers that boot from a volume, and these of others: the rest applies to both.
+VOLUME_BACKED = frozenset(
+    {
+        *(("create", "create_volumes"), ("create", "record_volumes"), ("rebuild", "record_content")),
+        *(("create-image", step) for step in ("create_snapshots", "snapshot_volumes", "publish_snapshots")),
+    }
+)
 OFFLOADS_AT_ONCE = ("shelve", "offload")  # the step of a shelve that is told to offload; other shelves are not
 
 
@@ -86,6 +96,10 @@ class Case:
         return (self.command, self.step.name) == OFFLOADS_AT_ONCE
 
     @property
+    def volume_backed(self) -> bool:
+        return (self.command, self.step.name) in VOLUME_BACKED
+
+    @property
     def internal(self) -> bool:
         """Not a user's command: it follows from what a hypervisor shows."""
         return MACHINE.rule(self.command).internal
@@ -94,7 +108,8 @@ class Case:
         """What takes the workflow back when this step fails, the newest first."""
         steps = WORKFLOWS[self.command].steps
         upto = steps[: steps.index(self.step) + 1]
-        names = dict.fromkeys(step.undo for step in reversed(upto) if step.undo is not None)
+        others = () if self.volume_backed else tuple(name for command, name in VOLUME_BACKED if command == self.command)
+        names = dict.fromkeys(step.undo for step in reversed(upto) if step.undo is not None and step.name not in others)
         return tuple(UNDO[name] for name in names)
 
 
@@ -104,4 +119,6 @@ CASES = tuple(Case(command, step) for command, workflow in WORKFLOWS.items() for
 def named(what: str, step: Step | Undo) -> str:
     """A part of a server's name that the simulated hypervisor obeys at this step: `fail`, `slow` or `hang`."""
     assert step.order is not None
+    if what == "fail" and isinstance(step, Step) and step.undo is not None and UNDO[step.undo].order == step.order:
+        what = "failonce"  # its undo is the same order, which has to go through
     return f"{what}-{step.order.replace('_', '-')}"

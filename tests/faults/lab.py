@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -21,18 +22,21 @@ from nats.aio.msg import Msg
 from api.auth import Tokens, load_keys
 from api.services import ApiSettings, Services
 from api.v1.carry import carry_out
+from api.volumes_kept import kept
+from commands import disks
 from commands.audit import MachineAudit
 from commands.steps import Steps
+from domain import volumes
 from domain.decide import StepOutcome
 from domain.orders import Fault, Report
-from domain.resources import Image, Volume
-from domain.server import Server, ServerEvent, decode_event
+from domain.resources import Image, Volume, VolumeSnapshot
+from domain.server import BlockDevice, Server, ServerEvent, decode_event
 from domain.workflows import UNDO, WORKFLOWS
 from eventlog.envelope import Actor
 from eventlog.nats_server import EmbeddedNats
 from tests.faults.catalogue import Case, Things, params
 from tests.faults.proof import ENDS, guests
-from tests.system import System, context, new_server
+from tests.system import ADMIN, System, context, new_server
 
 OWNER = Actor(user_id="alice", user_name="alice", project_id="demo", roles=("member", "admin"))
 RETRY = "undo"  # the mark that another host is tried: it begins with the first undo, not by itself
@@ -83,13 +87,15 @@ class Lab:
     services: Services
     things: Things
     _before: dict[str, Any] = field(default_factory=dict)
+    _disks: dict[str, Any] = field(default_factory=dict)  # what the servers of this test boot from
 
     @classmethod
     @asynccontextmanager
     async def open(cls, directory: Path) -> AsyncIterator[Lab]:
         with EmbeddedNats.start(directory / "nats", sync_interval=None) as nats:
             async with System.open(nats, directory) as system:
-                settings = ApiSettings(directory, images_path=system.settings.images_dir)
+                paths = {"images_path": system.settings.images_dir, "volumes_path": system.settings.volumes_dir}
+                settings = ApiSettings(directory, **paths)
                 tokens = Tokens(load_keys(directory), system.read)
                 services = Services(system.commands, system.read, system.log, tokens, settings)
                 lab = cls(system, services, await _things(system))
@@ -103,9 +109,12 @@ class Lab:
         self._before = await self.leftovers()
         volume_id = await self._volume()
         self._offload(False)
+        root = BlockDevice("blank", size_gb=1, boot_index=0, delete_on_termination=True)
+        on_volume = {"image_id": None, "block_devices": (root,)}
+        self._disks = on_volume if case.volume_backed else {"image_id": self.things.image}
         if case.command == "create":
             return str(uuid4()), volume_id
-        server = await self.system.create("web", image_id=self.things.image)
+        server = await self.system.create("web", **self._disks)
         assert server.vm_state == "active"
         for command in case.before:
             await self.give(command, server.id, volume_id)
@@ -118,12 +127,18 @@ class Lab:
     async def give(self, command: str, server_id: str, volume_id: str, name: str = "web") -> None:
         """The command as a user gives it, or what the hypervisor shows that leads to it."""
         if command == "create":
-            new = new_server(name, id=server_id, image_id=self.things.image)
+            new = new_server(name, id=server_id, **self._disks)
             await self.system.commands.create_servers([new], context())
             return
         server = await self.system.server(server_id)
         if command == "power-sync":
             await self._starts_by_itself(server)
+            return
+        if command == "swap-volume":
+            await self._swap(server, volume_id)
+            return
+        if command == "extend-volume":
+            await self._extend(server_id, volume_id)
             return
         given = params(command, self.things, server, volume_id)
         await carry_out(self.services, command, given, server, context(OWNER))
@@ -140,11 +155,27 @@ class Lab:
         await self.system.log.js.publish(subject, msgspec.json.encode(report))
         await self.system.when(server.id, lambda now: now.version > server.version + 1)
 
+    async def _swap(self, server: Server, volume_id: str) -> None:
+        other = await self._volume()
+        old, new = ({"id": one, "path": str(self._file(one)), "disk_format": "qcow2"} for one in (volume_id, other))
+        async with kept(self.system.commands, other, server.id, other, context()):
+            await self.system.commands.server("swap-volume", server.id, {"old": old, "new": new}, context(ADMIN))
+
+    async def _extend(self, server_id: str, volume_id: str) -> None:
+        begin = partial(volumes.begin_extend, size_gb=2)
+        held = await self.system.commands.update("volume", volume_id, {}, context(), check=begin)
+        volume = {"id": held.id, "path": str(self._file(held.id)), "disk_format": cast(Volume, held).disk_format}
+        given = {"volume": volume, "size_gb": 2}
+        await self.system.commands.server("extend-volume", server_id, given, context(internal=True))
+
     async def _volume(self) -> str:
-        volume = await self.system.commands.create(
-            "volume", {"name": "disk", "project_id": "demo", "status": "available"}, context()
-        )
+        fields = {"name": "disk", "project_id": "demo", "status": "available", "disk_format": disks.disk_format()}
+        volume = await self.system.commands.create("volume", fields, context())
+        await disks.create(self._file(volume.id), 1, disks.disk_format())
         return volume.id
+
+    def _file(self, volume_id: str) -> Path:
+        return disks.volume_path(self.system.settings.volumes_dir, volume_id)
 
     def _offload(self, offload: bool) -> None:
         commands = self.system.commands
@@ -210,10 +241,15 @@ class Lab:
         for image in await self.system.read.resources("image"):
             if image.id != self.things.image and cast(Image, image).status == "active":  # made for the user to keep
                 await self.system.commands.delete("image", image.id, context())
-                (self.system.settings.images_dir / image.id).unlink()
+                (self.system.settings.images_dir / image.id).unlink(missing_ok=True)  # made of volumes it has none
         for volume in await self.system.read.resources("volume"):
             if cast(Volume, volume).status == "available" and not cast(Volume, volume).attachments:
                 await self.system.commands.delete("volume", volume.id, context())
+                self._file(volume.id).unlink()
+        for snapshot in await self.system.read.resources("volume_snapshot"):
+            if cast(VolumeSnapshot, snapshot).status == "available":  # of an image that was made for the user to keep
+                await self.system.commands.delete("volume_snapshot", snapshot.id, context())
+                disks.snapshot_path(self.system.settings.volumes_dir, snapshot.id).unlink()
         left, before = await self.leftovers(), self._before
         assert left == before, {what: (before[what], left[what]) for what in left if left[what] != before[what]}
 
@@ -228,6 +264,12 @@ class Lab:
             "placed": [host.servers for host in await system.read.hosts()],
             "guests": guests(system.directory),
             "volumes": await system.read.resources("volume"),
+            "volume files": sorted(
+                str(path.relative_to(system.settings.volumes_dir))
+                for path in system.settings.volumes_dir.rglob("*")
+                if path.is_file()
+            ),
+            "snapshots": await system.read.resources("volume_snapshot"),
             "images": await system.read.resources("image"),
             "image files": sorted(path.name for path in system.settings.images_dir.iterdir()),
         }
