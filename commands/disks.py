@@ -33,8 +33,8 @@ _FULL = ("No space left", "Disk quota exceeded")
 
 def failed(text: str) -> DiskFailed:
     if any(words in text for words in _FULL):
-        hint = "Delete volumes, snapshots or images, or ask for a larger store, and try again."
-        return DiskFailed(f"The volume store is full: {text}", hint=hint, reason="no_disk_space")
+        advice = "Delete volumes, snapshots or images, and try again"
+        return DiskFailed("The volume store is full.", hint=f"{advice}. ({text})", reason="volume_store_full")
     return DiskFailed(text)
 
 

@@ -115,7 +115,7 @@ class World:
             "domains": list(self.domains()),
             "guest folders": [path.name for path in agents.glob("*/guests/*")],
             "bridges": [path.name for path in network.iterdir() if path.name in mine],
-            "image files": [path.name for path in (self.data / "images").iterdir()],
+            "image files": [path.name for path in (self.data / "images").iterdir() if path.is_file()],
             "volume files": [path.name for path in (self.data / "volumes").rglob("*") if path.is_file()],
             "ports": [port.id for port in self.admin.network.ports()],
             "images": [image.id for image in self.admin.image.images()],

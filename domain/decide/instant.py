@@ -145,7 +145,10 @@ def _update_attachment(server: Server, params: dict[str, Any], context: Context)
     """Whether a volume goes with its server. Nova lets nothing else of an attachment be changed."""
     attachment = server.attachment(params["volume_id"])
     if attachment is None:
-        raise NotFound(f"Instance {server.id} is not attached to volume {params['volume_id']}")
+        raise NotFound(
+            f"Instance {server.id} is not attached to volume {params['volume_id']}",
+            hint="The server's os-volume_attachments lists its volumes.",
+        )
     goes = bool(params["delete_on_termination"])
     if attachment.delete_on_termination == goes:
         return []

@@ -199,7 +199,7 @@ def settle(decision: Decision, operation: Operation) -> None:
         operation.command in ("create", "unshelve")
         and "schedule" in operation.done
         and operation.attempt < MAX_ATTEMPTS
-        and fault.code not in ("unsupported", "deadline")
+        and fault.code not in ("unsupported", "deadline", "volume_store_full")
     )
     if retry:
         again = msgspec.structs.replace(
