@@ -18,6 +18,7 @@ import pytest_asyncio
 from domain.orders import ImageSpec, Order, OrderKind
 from hypervisor_agent.driver import Done, OrderFailed
 from hypervisor_agent.guest.build import tiny_image
+from hypervisor_agent.libvirt.copying import Tell
 from hypervisor_agent.libvirt.driver import LibvirtDriver
 from hypervisor_agent.libvirt.machine import can_run_libvirtd, missing_programs
 from hypervisor_agent.libvirt.work import Work
@@ -52,9 +53,9 @@ class Cutter:
             raise Killed
 
     @contextmanager
-    def step(self, work: Work, name: str, percent: int | None = None) -> Iterator[None]:
+    def step(self, *_: object) -> Iterator[Tell]:
         self.border()
-        yield
+        yield lambda _: None
         self.border()
 
 
@@ -74,7 +75,7 @@ async def cut_everywhere(lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: OrderK
     """The same order, cut off at its first border, then at its second, ..., until it comes through."""
     cutter = Cutter()
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "step", lambda work, name, percent=None: cutter.step(work, name, percent))
+        patch.setattr(Work, "step", cutter.step)
         order: Order = lab.order(kind, grace_seconds=0, **params)
         for at in range(1, MOST_CUTS):
             cutter.begin(at)
