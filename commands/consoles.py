@@ -62,9 +62,11 @@ async def must_open(commands: Commands, server_id: str, kind: ConsoleKind) -> No
     await commands.ask_agent(server_id, "console_address", {"kind": kind}, timeout=OPEN_SECONDS)
 
 
-async def open_line(commands: Commands, server_id: str, kind: ConsoleKind, token: str, until: float) -> ConsoleLine:
-    """Open a console with a token that opens nothing else, ever. Raises `Rejected`."""
+async def open_line(
+    commands: Commands, server_id: str, kind: ConsoleKind, token: str, since: float, until: float
+) -> ConsoleLine:
+    """Open a console with a token that opens nothing else, good between two Unix times. Raises `Rejected`."""
     server = await commands.load_server(server_id)
-    params = {"kind": kind, "token": token, "until": until}
+    params = {"kind": kind, "token": token, "since": since, "until": until}
     told = await commands.ask_agent(server_id, "console_open", params, timeout=OPEN_SECONDS)
     return ConsoleLine(commands.log.nc, f"agent.{server.host if server else ''}.console.{told['session']}")

@@ -97,7 +97,7 @@ class AskService:
             return {}
         if ask.kind == "console_open":
             told = ask.params
-            return await self._consoles.open(ask.server_id, told["kind"], told["token"], told["until"])
+            return await self._consoles.open(ask.server_id, told["kind"], told["token"], told["since"], told["until"])
         return {"guests": await self._observer.reconcile()}
 
 

@@ -9,8 +9,9 @@ A session is one open connection to a guest's screen or serial port, on this mac
 - `agent.<host>.console.<session>.close`.
 
 So no port is opened, no address has to be reachable but that of NATS, and a reader that does not read slows the guest's
-console down instead of filling this process. A token opens one session, ever. A serial port has one reader: a newer
-session takes it over. A session that nobody reads for `IDLE_SECONDS` is closed, and at most `MAX_SESSIONS` are open.
+console down instead of filling this process. A token opens one session, ever: those that were used are remembered, and
+those that were given out before this process began are refused. A serial port has one reader: a newer session takes
+it over. A session that nobody reads for `IDLE_SECONDS` is closed, and at most `MAX_SESSIONS` are open.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Consoles:
         self._link = link
         self._sessions: dict[str, _Session] = {}
         self._tokens: dict[str, float] = {}
+        self._began_at = time.time()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -112,13 +114,15 @@ class Consoles:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def open(self, server_id: str, kind: ConsoleKind, token: str, until: float) -> dict[str, str]:
-        """Make a session; its name. `token` is remembered until `until` (Unix time) and opens nothing again.
+    async def open(self, server_id: str, kind: ConsoleKind, token: str, since: float, until: float) -> dict[str, str]:
+        """Make a session; its name. `token` is good from `since` until `until` (Unix times) and opens nothing again.
 
         Raises `OrderFailed`: no guest, off, no such console, a token used before, too many sessions.
         """
         now = time.time()
         self._tokens = {one: end for one, end in self._tokens.items() if end > now}
+        if since < self._began_at:
+            raise OrderFailed("token_used", "The agent of this host has started anew since: ask for a new console.")
         if token in self._tokens:
             raise OrderFailed("token_used", "This console token was used already: ask for a new console.")
         if len(self._sessions) >= MAX_SESSIONS or len(self._tokens) >= MAX_TOKENS:

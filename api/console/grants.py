@@ -48,6 +48,10 @@ class ConsoleGrant(msgspec.Struct, frozen=True):
         return SUPPORTED[self.kind]
 
     @property
+    def issued_at(self) -> float:
+        return self.expires_at - TTL_SECONDS
+
+    @property
     def expired(self) -> bool:
         return self.expires_at <= time.time()
 

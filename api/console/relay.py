@@ -51,10 +51,9 @@ class Consoles:
             return FULL, "Too many consoles are open: close one"
         self._open += 1
         about = {"server_id": grant.server_id, "kind": grant.kind, "user_id": grant.user_id}
+        good = grant.issued_at, grant.expires_at
         try:
-            line = await open_line(
-                self._services.commands, grant.server_id, grant.protocol, name_of(token), grant.expires_at
-            )
+            line = await open_line(self._services.commands, grant.server_id, grant.protocol, name_of(token), *good)
         except Rejected as error:
             self._open -= 1
             return NO_CONSOLE, str(error)

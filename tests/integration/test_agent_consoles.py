@@ -51,7 +51,7 @@ class Lines:
         self._nc = plane.client
 
     async def open(self, server: str, kind: Any, token: str) -> ConsoleLine:
-        told = await self.agent.open(server, kind, token, time.time() + 60)
+        told = await self.agent.open(server, kind, token, time.time(), time.time() + 60)
         return ConsoleLine(self._nc, f"agent.{HOST}.console.{told['session']}")
 
 
@@ -96,6 +96,8 @@ async def test_a_token_opens_one_console(lines: Lines) -> None:
     await lines.open(server_id(), "vnc", "one")
     with pytest.raises(OrderFailed, match="used already"):
         await lines.open(server_id(), "vnc", "one")
+    with pytest.raises(OrderFailed, match="started anew"):
+        await lines.agent.open(server_id(), "vnc", "of before", time.time() - 30, time.time() + 30)
 
 
 async def test_a_serial_port_has_one_reader_and_a_screen_has_many(lines: Lines) -> None:
