@@ -51,7 +51,7 @@ def test_a_line_on_the_serial_console_is_answered(world: World, guest: Guest, op
     def shows(text: str) -> None:
         expect(rows).to_contain_text(text, timeout=WAIT_MS)
 
-    expect(page.locator("#state-word")).to_have_text("Connected")
+    expect(page.locator("#state-word")).to_have_text("Connected", timeout=WAIT_MS)
     expect(page).to_have_title("Serial console of console · chronova")
     log_in(page, shows)
     page.keyboard.type("echo sum=$((40+2))\n")
@@ -63,11 +63,11 @@ def test_a_line_on_the_serial_console_is_answered(world: World, guest: Guest, op
     again = open_page()
     again.goto(address)
     expect(again.locator("#closed")).to_contain_text("was used already", timeout=WAIT_MS)
-    expect(page.locator("#state-word")).to_have_text("Connected")
+    expect(page.locator("#state-word")).to_have_text("Connected", timeout=WAIT_MS)
 
     newer = open_page()
     newer.goto(url(world, "serial"))
-    expect(newer.locator("#state-word")).to_have_text("Connected")
+    expect(newer.locator("#state-word")).to_have_text("Connected", timeout=WAIT_MS)
     expect(page.locator("#closed")).to_contain_text("opened elsewhere", timeout=WAIT_MS)
     expect(newer.locator(".xterm-rows")).to_contain_text("sum=42", timeout=WAIT_MS)
     newer.keyboard.type("exit\n")
