@@ -224,6 +224,39 @@ OPERATIONS = (
 )
 
 
+# What happens in the middle of an operation, or by itself, and the test that sees it on a real guest.
+CIRCUMSTANCES = {
+    "resume after the agent was killed: the guest's counter goes on": (
+        "test_a_suspended_guest_goes_on_counting_after_its_agent_was_killed"
+    ),
+    "suspend, its agent killed meanwhile": "test_an_agent_killed_while_it_suspends_does_it_to_the_end",
+    "a guest that goes off while its agent stands still is stopped, with the reason": (
+        "test_a_guest_that_went_off_while_no_agent_ran_is_stopped_with_the_reason"
+    ),
+    "a guest started behind our back is stopped again": "test_a_guest_started_behind_our_back_is_stopped_again",
+    "reset-state ends what is going on and looks at the guest": (
+        "test_a_reset_ends_what_was_going_on_and_looks_at_the_guest"
+    ),
+    **{
+        f"delete: {state}": f"test_delete_ends_everything[{state}]"
+        for state in ("building", "PAUSED", "SUSPENDED", "RESCUE", "snapshot", "rebuild")
+    },
+    "a disk that does not boot, repaired from a rescue image": (
+        "test_a_disk_that_does_not_boot_is_repaired_from_a_rescue_image"
+    ),
+    "a resize that confirms itself": "test_a_resize_is_confirmed_by_itself",
+    "a shelf on the host, and leaving it later": "test_a_shelved_server_stays_on_its_host_for_its_time_and_leaves",
+    "unshelve on the host": "test_a_shelved_server_comes_back_where_it_is",
+    "soft delete and restore": "test_a_deleted_server_can_be_restored",
+    "soft delete and its end": "test_a_deleted_server_is_gone_when_its_time_comes",
+    "force delete": "test_a_soft_deleted_server_is_deleted_at_once_when_forced",
+    "diagnostics, console output, topology": "test_the_figures_and_the_words_are_the_guests_own",
+    "a snapshot without room on the disk": "test_a_snapshot_without_room_fails_and_leaves_nothing",
+    "a resize without room on the disk": "test_a_resize_without_room_fails_and_the_server_goes_on",
+    "a build without room on the disk": "test_a_build_without_room_says_so_and_leaves_nothing",
+}
+
+
 def tried(world: World) -> dict[str, str]:
     """Every operation on one server of a driver without real guests: whether it went through or was refused."""
     trial = Trial(world, world.create("trial"))
@@ -262,4 +295,13 @@ def document(seen: dict[str, dict[str, str]]) -> str:
         inside = "inside" if operation.proof in PASSED else "not seen"
         others = " | ".join(seen[driver][operation.name] for driver in ("libvirt-test", "simulated"))
         rows.append(f"| {operation.name} | {inside} | {others} | `{operation.proof}` |")
-    return HEAD + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + circumstances()
+
+
+def circumstances() -> str:
+    rows = [
+        f"| {what} | {'inside' if proof in PASSED else 'not seen'} | `{proof}` |"
+        for what, proof in CIRCUMSTANCES.items()
+    ]
+    head = "\n## In the middle, and by itself\n\n| what | libvirt | seen by |\n|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
