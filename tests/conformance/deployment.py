@@ -33,6 +33,7 @@ from tests.system import ADMIN, System, context
 HOSTS = ("host1", "host2", "host3")
 WAIT_SECONDS = 30.0
 HOST_DOWN_SECONDS = 4.0
+KEEP_SECONDS = 600  # a connection that waits for the next cell is not closed under its client
 ACTORS = {
     "admin": ("admin", "admin"),
     "demo": ("demo", "member"),
@@ -173,7 +174,9 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def _serving(deployment: Deployment) -> AsyncIterator[None]:
-    config = uvicorn.Config(_app(deployment.services), port=0, log_level="error", lifespan="off", ws="none")
+    config = uvicorn.Config(
+        _app(deployment.services), port=0, log_level="error", lifespan="off", ws="none", timeout_keep_alive=KEEP_SECONDS
+    )
     server = _Server(config)
     task = asyncio.create_task(server.serve())
     try:
