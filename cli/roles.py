@@ -107,6 +107,7 @@ async def control(options: RoleOptions, parts: frozenset[str]) -> None:
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
         failures = await _start_parts(options, parts, stack, stop)
+        gc.freeze()  # what is there now stays: no collection needs to look at it
         stopping = asyncio.ensure_future(stop.wait())
         stack.callback(stopping.cancel)
         ended, _ = await asyncio.wait({stopping, *failures}, return_when=asyncio.FIRST_COMPLETED)
