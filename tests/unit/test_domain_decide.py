@@ -318,6 +318,19 @@ def test_operations_without_a_task_state_are_serialised_too() -> None:
     assert refusal.value.reason == "busy"
 
 
+@pytest.mark.parametrize("vm_state", ["active", "stopped"])
+def test_a_resize_that_was_taken_back_whole_leaves_the_server_as_it_was(vm_state: str) -> None:
+    start = server(vm_state=vm_state)
+    state = run(start, decide.accept(start, "resize", PARAMS["resize"], context()))
+    while state.operation is not None:
+        fails = state.operation.step == "resize"
+        fault = Fault("no_disk_space", "full") if fails else None
+        outcome = StepOutcome(state.operation.step, not fails, fault=fault)
+        state = run(state, decide.advance(state, outcome, NOW))
+    assert (state.vm_state, state.task_state, state.flavor) == (vm_state, None, start.flavor)
+    assert state.fault is not None
+
+
 def test_stale_outcomes_change_nothing() -> None:
     start = server()
     assert decide.advance(start, StepOutcome("power_off", True), NOW) == []
