@@ -31,15 +31,13 @@ from domain.decide import StepOutcome
 from domain.orders import Fault, Report
 from domain.resources import Image, Volume, VolumeSnapshot
 from domain.server import BlockDevice, Server, ServerEvent, decode_event
-from domain.workflows import UNDO, WORKFLOWS
 from eventlog.envelope import Actor
 from eventlog.nats_server import EmbeddedNats
 from tests.faults.catalogue import Case, Things, params
-from tests.faults.proof import ENDS, guests
+from tests.faults.proof import ENDS, guests, steps_of
 from tests.system import ADMIN, System, context, new_server
 
 OWNER = Actor(user_id="alice", user_name="alice", project_id="demo", roles=("member", "admin"))
-RETRY = "undo"  # the mark that another host is tried: it begins with the first undo, not by itself
 
 
 @dataclass
@@ -94,7 +92,10 @@ class Lab:
     async def open(cls, directory: Path) -> AsyncIterator[Lab]:
         with EmbeddedNats.start(directory / "nats", sync_interval=None) as nats:
             async with System.open(nats, directory) as system:
-                paths = {"images_path": system.settings.images_dir, "volumes_path": system.settings.volumes_dir}
+                paths: dict[str, Any] = {
+                    "images_path": system.settings.images_dir,
+                    "volumes_path": system.settings.volumes_dir,
+                }
                 settings = ApiSettings(directory, **paths)
                 tokens = Tokens(load_keys(directory), system.read)
                 services = Services(system.commands, system.read, system.log, tokens, settings)
@@ -292,11 +293,7 @@ def _assert_done_once(events: list[ServerEvent]) -> None:
     assert phases["accepted"] == sum(phases[end] for end in ENDS) == 1, phases
     if phases["cancelled"]:
         return  # whatever it was at has no end of its own
-    steps: Counter[tuple[str, bool]] = Counter()
-    for event in events:
-        if event.phase in ("step_started", "step_finished") and event.body.step != RETRY:
-            steps[event.body.step, event.body.undo] += 1 if event.phase == "step_started" else -1
-    assert set(steps.values()) <= {0}, steps
+    assert steps_of(events, "step_started") == steps_of(events, "step_finished")
 
 
 async def _things(system: System) -> Things:
@@ -307,6 +304,3 @@ async def _things(system: System) -> Things:
     fields = {"name": "tiny", "status": "active", "visibility": "public", "disk_format": "qcow2"}
     image = await commands.create("image", fields, context())
     return Things(image.id, flavor.name, system.network_id)
-
-
-__all__ = ["UNDO", "WORKFLOWS", "Faults", "Lab"]

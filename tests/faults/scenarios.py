@@ -6,39 +6,46 @@ Each scenario ends with everything settled, and leaves the servers that it made 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from api.v1.params import PARAMS
 from domain.server import Server
+from domain.workflows import Undo
 from tests.faults import proof
+from tests.faults.catalogue import CASES, Case, Things, named, params
 from tests.faults.client import Client
 from tests.faults.deployment import Deployment
 from tests.faults.watch import Watch
 
-# Every step that an agent carries out: (command, step, what has to be done before). The name of a server makes it slow.
-AGENT_STEPS = (
-    ("create", "create_disk", ()),
-    ("create", "config_drive", ()),
-    ("create", "spawn", ()),
-    ("stop", "power_off", ()),
-    ("start", "power_on", ("stop",)),
-    ("reboot-soft", "reboot_soft", ()),
-    ("reboot-hard", "reboot_hard", ()),
-    ("pause", "pause", ()),
-    ("unpause", "unpause", ("pause",)),
-    ("suspend", "suspend", ()),
-    ("resume", "resume", ("suspend",)),
-    ("delete", "destroy", ()),
+# Every step that an agent carries out for a command of /v1, on a server with a disk of its own; the deployment does not
+# offload by itself.
+AGENT_STEPS = tuple(
+    case for case in CASES if case.step.order and case.command in PARAMS and not case.offload and not case.volume_backed
 )
-# Every step of those commands that the conductor carries out, in the order of their life.
+CREATE_STOP_DELETE = tuple(case for case in AGENT_STEPS if case.command in ("create", "stop", "delete"))
+# Every undo that an agent carries out, by the last step of its workflow that can fail on a host: (case, undo).
+AGENT_UNDOS = tuple(
+    (case, undo) for case in AGENT_STEPS for undo in case.undos()[:1] if undo.order and case.step.undo == undo.name
+)
+# Steps of the conductor: (command, step).
 CONTROL_STEPS = (("create", "schedule"), ("create", "create_ports"), ("delete", "delete_ports"))
+# Every undo of the conductor, by one order that fails: (case, undo).
+CONTROL_UNDOS = tuple(
+    {undo.name: (case, undo) for case in reversed(AGENT_STEPS) for undo in case.undos() if undo.control}.values()
+)
 LIFE = ("stop", "start", "pause", "unpause", "suspend", "resume", "reboot-hard", "delete")
 SIGHT_ATTEMPTS = 4
+SIGHT_SECONDS = 0.3
+ROUNDS = 4
+TOGETHER_SECONDS = 1.5  # less than a step of a server named slow takes
+THINGS = Things(image="tiny", bigger_flavor="m1.tiny", network="private")
 
 
 @dataclass
@@ -64,6 +71,28 @@ class Scene:
         await self.watch.settled(made)
         return list(made)
 
+    async def prepared(self, case: Case, name: str) -> tuple[str, str]:
+        """A server on which the command of this case is legal, named so, and a volume for it: their ids, or none."""
+        volume_id = await self.user.volume(name) if "attach-volume" in (case.command, *case.before) else ""
+        if case.command == "create":
+            return "", volume_id
+        (server_id,) = await self.new("web")
+        for command in case.before:
+            await self.begin(command, name, server_id, volume_id)
+            await self.watch.settled([server_id])
+        await self.user.give("update", server_id, {"name": name})
+        await self.watch.settled([server_id])
+        return server_id, volume_id
+
+    async def begin(self, command: str, name: str, server_id: str, volume_id: str) -> str:
+        """Give a command, with the parameters that it needs; the id of its server."""
+        if command == "create":
+            return await self.user.create(name)
+        who = self.admin if command == "shelve-offload" else self.user
+        given = params(command, THINGS, self.watch.servers[server_id], volume_id)
+        await who.give(command, server_id, given)
+        return server_id
+
     async def delete_all(self) -> None:
         """Delete what still lives, and see that nothing of it is left."""
         living = [server.id for server in self.watch.servers.values() if not server.deleted]
@@ -85,64 +114,98 @@ async def scene(deployment: Deployment) -> AsyncIterator[Scene]:
         yield Scene(deployment, watch, user, admin)
 
 
-async def kill_during_every_agent_step(here: Scene, role: str) -> None:
-    """One server per step, each in the middle of its step when the kill comes."""
+@dataclass(frozen=True)
+class Target:
+    """A step or an undo of a workflow in whose middle something is killed; `name` makes a server slow there."""
 
-    async def prepared(command: str, step: str, before: tuple[str, ...]) -> str:
-        name = f"slow-{step.replace('_', '-')}"
-        if command == "create":
-            return name
-        (server_id,) = await here.new(name)
-        for one in before:
-            await here.do(one, server_id)
-        return server_id
+    case: Case
+    step: str
+    undoing: bool
+    name: str
 
-    whats = await asyncio.gather(*(prepared(*one) for one in AGENT_STEPS))
-    given = []
-    for (command, _, _), what in zip(AGENT_STEPS, whats, strict=True):
-        given.append(here.user.create(what) if command == "create" else here.user.give(command, what))
-    answers = await asyncio.gather(*given)
-    ids = [answer if isinstance(answer, str) else str(answer["server_id"]) for answer in answers]
-    steps = dict(zip(ids, (step for _, step, _ in AGENT_STEPS), strict=True))
-    await here.watch.until(
-        lambda: all(here.watch.at_step(one, step) for one, step in steps.items()), "all are in their step at once"
-    )
-    await here.kill(role)
-    await here.watch.settled(ids)
-    proof.assert_each_action_was_done_once(here.watch)
+    def holds(self, server: Server | None) -> bool:
+        operation = server.operation if server is not None else None
+        return operation is not None and (operation.command, operation.step, operation.undoing) == (
+            self.case.command,
+            self.step,
+            self.undoing,
+        )
 
 
-async def kill_in_sight_of(here: Scene, role: str, command: str, step: str, victims: int = 5) -> None:
+def slow_step(case: Case) -> Target:
+    return Target(case, case.step.name, False, named("slow", case.step))
+
+
+def slow_undo(case: Case, undo: Undo) -> Target:
+    slow = f"-{named('slow', undo)}" if undo.order else ""
+    return Target(case, undo.name, True, f"{named('fail', case.step)}{slow}")
+
+
+async def kill_during_steps(here: Scene, role: str, targets: Iterable[Target]) -> None:
+    """One server per target, as many as possible in the middle of it when the kill comes; the others once more."""
+    left = list(targets)
+    for _ in range(ROUNDS):
+        before = await asyncio.gather(*(here.prepared(target.case, target.name) for target in left))
+        pairs = list(zip(left, before, strict=True))
+        ids = await asyncio.gather(*(here.begin(target.case.command, target.name, *one) for target, one in pairs))
+
+        given = list(zip(left, ids, strict=True))
+        await _in_their_steps(here, given)
+        left = _missing(here, given)
+        await here.kill(role)
+        await here.watch.settled(ids)
+        proof.assert_each_action_was_done_once(here.watch)
+        if not left:
+            return
+    raise AssertionError(f"not in the middle of it when {role} died, in {ROUNDS} rounds: {left}")
+
+
+async def _in_their_steps(here: Scene, given: list[tuple[Target, str]]) -> None:
+    """Wait until all are in the middle of their steps, or for as long as none that began can have left it."""
+    with contextlib.suppress(TimeoutError):
+        await here.watch.grows_until(lambda: not _missing(here, given), TOGETHER_SECONDS)
+    await here.watch.until(lambda: len(_missing(here, given)) < len(given), "one at least is in its step")
+
+
+def _missing(here: Scene, given: list[tuple[Target, str]]) -> list[Target]:
+    return [target for target, one in given if not target.holds(here.watch.servers.get(one))]
+
+
+async def kill_in_sight_of(here: Scene, role: str, target: Target, victims: int = 5) -> None:
     """Servers that begin a step of the conductor; killed as soon as the log shows that one has begun it.
 
     Such a step takes milliseconds, so a kill may come too late: then it is tried again with other servers.
     """
     for _ in range(SIGHT_ATTEMPTS):
-        names = [f"{step}-{number}" for number in range(victims)]
-        ids = [] if command == "create" else await here.new(*names)
+        name = target.name or target.step.replace("_", "-")
+        before = await asyncio.gather(*(here.prepared(target.case, name) for _ in range(victims)))
         pid, killed = here.deployment.pid(role), asyncio.Event()
 
         def strike(server: Server, pid: int = pid, killed: asyncio.Event = killed) -> None:
-            operation = server.operation
-            if operation is not None and (operation.command, operation.step) == (command, step) and not killed.is_set():
+            if target.holds(server) and not killed.is_set():
                 os.kill(pid, signal.SIGKILL)
                 killed.set()
 
         here.watch.on_sight = strike
-        if command == "create":
-            given: Any = asyncio.gather(*(here.user.create(name) for name in names))
-        else:
-            given = asyncio.gather(*(here.user.give(command, one) for one in ids))
-        await asyncio.wait_for(killed.wait(), 30)
-        in_hand = any(here.watch.at_step(one, step) for one in here.watch.servers)
+        given = asyncio.gather(*(here.begin(target.case.command, name, *one) for one in before))
+        await asyncio.wait_for(killed.wait(), 60)
+        in_hand = await _sees(here, target)
         await here.deployment.back(role, pid)
-        answers = await given
-        ids = ids or answers
-        await here.watch.settled(ids)
+        await here.watch.settled(await given)
         proof.assert_each_action_was_done_once(here.watch)
         if in_hand:
             return
-    raise AssertionError(f"no server was at {step} when {role} died, in {SIGHT_ATTEMPTS} attempts")
+    raise AssertionError(f"no server was at {target.step} when {role} died, in {SIGHT_ATTEMPTS} attempts")
+
+
+async def _sees(here: Scene, target: Target) -> bool:
+    """Whether a server is in the middle of it, as soon as the log of before the kill has been read."""
+    with contextlib.suppress(TimeoutError):
+        await here.watch.grows_until(
+            lambda: any(target.holds(server) for server in here.watch.servers.values()), SIGHT_SECONDS
+        )
+        return True
+    return False
 
 
 async def kill_during_many_lives(here: Scene, role: str, *, lives: int = 8, kills: int = 2) -> None:

@@ -55,12 +55,16 @@ class Watch:
     def events(self, server_id: str) -> list[ServerEvent]:
         return [decode_event(event.type, event.data) for one in self.commits[server_id] for event in one.commit.events]
 
+    async def grows_until(self, holds: Callable[[], Any], seconds: float) -> None:
+        """Wait for what the log has to show. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not holds():
+                self._grown.clear()
+                await self._grown.wait()
+
     async def until(self, holds: Callable[[], Any], what: str, seconds: float = SETTLE_SECONDS) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                while not holds():
-                    self._grown.clear()
-                    await self._grown.wait()
+            await self.grows_until(holds, seconds)
         except TimeoutError as error:
             raise AssertionError(f"not within {seconds} s: {what}; {self._busy()}") from error
 
