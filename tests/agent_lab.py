@@ -119,7 +119,8 @@ class Lab:
         answer = await self.driver._guest(self.server.server_id).call(
             lambda domain: libvirt_qemu.qemuAgentCommand(domain, text, 5, 0)
         )
-        return msgspec.json.decode(answer, type=dict[str, Any])["return"]
+        told: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])["return"]
+        return told
 
     async def event(self, seconds: float = 5.0) -> LifecycleEvent:
         limit = time.monotonic() + seconds

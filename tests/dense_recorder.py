@@ -72,8 +72,9 @@ class DenseRecorder(ApplicationRecorder):
 
         class DenseSubscription(type(subscription)):  # type: ignore[misc]  # the class is known only here
             def __next__(self) -> Notification:
-                one = super().__next__()
-                return replace(one, id=dense._to_dense(one.id))
+                one: Notification = super().__next__()
+                dense_one: Notification = replace(one, id=dense._to_dense(one.id))
+                return dense_one
 
         subscription.__class__ = DenseSubscription
         return subscription

@@ -250,7 +250,8 @@ class Guest:
     def _agent(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         text = msgspec.json.encode({"execute": command, "arguments": arguments}).decode()
         answer = libvirt_qemu.qemuAgentCommand(self.domain, text, 5, 0)
-        return msgspec.json.decode(answer, type=dict[str, Any])["return"]
+        told: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])["return"]
+        return told
 
 
 REACHABLE = can_make_bridges()  # without that right guests get QEMU's user network, where nobody reaches them

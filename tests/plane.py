@@ -199,8 +199,8 @@ async def _set_up(plane: Plane, data: Path) -> None:
     await commands.create("assignment", fields, context, id=assignment_id(reader.id, "project", target))
     sizes = {"m1.nano": (1, 96, 1), "m1.small": (1, 512, 5), "m1.huge": (9_000_000, 1 << 20, 10)}
     for number, (name, (vcpus, ram, disk)) in enumerate(sizes.items(), 1):
-        fields = {"name": name, "flavor_id": str(number), "vcpus": vcpus, "ram": ram, "disk": disk}
-        await commands.create("flavor", fields, context)
+        size = {"name": name, "flavor_id": str(number), "vcpus": vcpus, "ram": ram, "disk": disk}
+        await commands.create("flavor", size, context)
     ids["image"] = str(uuid5(NAMESPACE_OID, "image tiny"))
     (data / "images" / ids["image"]).write_bytes(b"a very small disk")
     image = {"name": "tiny", "status": "active", "visibility": "public", "disk_format": "qcow2", "size": 17}

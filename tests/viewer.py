@@ -76,7 +76,8 @@ class Site:
             server: dict[str, Any] = client.get(f"/v1/servers/{server_id}").json()["server"]
             return server if server["operation"] is None else None
 
-        return until(ended, f"{server_id} has no operation")
+        settled: dict[str, Any] = until(ended, f"{server_id} has no operation")
+        return settled
 
     def enter(self, page: Page, cloud: str = "chronova", path: str = "/ui/") -> None:
         """Open a page with a session that was made elsewhere."""

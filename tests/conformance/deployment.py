@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 import httpx
@@ -91,7 +92,11 @@ class Deployment:
 @asynccontextmanager
 async def running(directory: Path) -> AsyncIterator[Deployment]:
     with EmbeddedNats.start(directory / "nats", sync_interval=None) as nats:
-        options = {"driver_options": {"capacity": CAPACITY}, "hosts": HOSTS, "host_down_after": HOST_DOWN_SECONDS}
+        options: dict[str, Any] = {
+            "driver_options": {"capacity": CAPACITY},
+            "hosts": HOSTS,
+            "host_down_after": HOST_DOWN_SECONDS,
+        }
         async with System.open(nats, directory, **options) as system:
             tokens = Tokens(load_keys(directory), system.read)
             settings = ApiSettings(directory, access_log=False)

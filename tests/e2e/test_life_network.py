@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_a_guest_has_the_addresses_of_both_families(world: World, guest: Guest) 
     assert "default via fd00:89:5::1" in guest.run("ip -6 route")
     if REACHABLE:
         for address in shown:
-            wait_until(lambda address=address: answers(address), f"{address} answers")
+            wait_until(partial(answers, address), f"{address} answers")
         assert guest.run("ping -6 -c 1 -W 2 fd00:89:5::1 >/dev/null && echo yes") == "yes"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -54,7 +55,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("images")
 
 
-def volume(folder: Path, name: str, **changes: object) -> VolumeSpec:
+def volume(folder: Path, name: str, **changes: Any) -> VolumeSpec:
     path = folder / name
     with path.open("wb") as file:
         file.truncate(8 << 20)
@@ -127,9 +128,9 @@ async def test_pause_and_suspend_keep_the_guest_s_memory(lab: Lab) -> None:
 
 async def test_set_password_lets_its_owner_log_in(lab: Lab) -> None:
     await lab.do("set_password", username="root", password="n3w-Pass")
-    kind, path = await lab.driver.console_address(lab.server.server_id, "serial")
-    assert kind == "unix"
-    reader, writer = await asyncio.open_unix_connection(path)
+    address = await lab.driver.console_address(lab.server.server_id, "serial")
+    assert address[0] == "unix"
+    reader, writer = await asyncio.open_unix_connection(address[1])
 
     async def talk(text: str, expect: bytes) -> None:
         writer.write(text.encode() + b"\r")
@@ -143,9 +144,9 @@ async def test_set_password_lets_its_owner_log_in(lab: Lab) -> None:
 
 
 async def test_the_screen_answers_as_vnc(lab: Lab) -> None:
-    kind, path = await lab.driver.console_address(lab.server.server_id, "vnc")
-    assert kind == "unix"
-    reader, writer = await asyncio.open_unix_connection(path)
+    address = await lab.driver.console_address(lab.server.server_id, "vnc")
+    assert address[0] == "unix"
+    reader, writer = await asyncio.open_unix_connection(address[1])
     assert (await asyncio.wait_for(reader.readexactly(12), 10)).startswith(b"RFB ")
     writer.close()
 

@@ -80,7 +80,7 @@ async def test_scopes(api: Deployment) -> None:
 
 
 async def test_every_wrong_proof_reads_the_same(api: Deployment) -> None:
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"name": "demo", "domain": DEFAULT, "password": "wrong"},
         {"name": "nobody", "domain": DEFAULT, "password": "wrong"},
         {"id": "nobody", "password": "wrong"},
@@ -141,7 +141,7 @@ async def test_a_token_cannot_be_forged_or_changed(api: Deployment) -> None:
     changed = token[:60] + ("A" if token[60] != "A" else "B") + token[61:]
     for forged in (changed, "x" * 300, "a" * 100_000, "ü"):
         async with api.client() as client:
-            headers = {"X-Auth-Token": forged.encode()}
+            headers = httpx.Headers({"X-Auth-Token": forged}, encoding="utf-8")
             try:
                 answer = await client.get("/identity/v3/auth/projects", headers=headers)
             except httpx.HTTPError:
@@ -159,7 +159,7 @@ async def test_what_ends_the_tokens_of_a_user(api: Deployment, admin: httpx.Asyn
         body = password_body({"id": id_, "password": password}, scope={"project": {"id": demo_project}})
         async with api.client() as client:
             answer = await client.post("/identity/v3/auth/tokens", json=body)
-        return answer.headers.get("x-subject-token", str(answer.status_code))
+        return str(answer.headers.get("x-subject-token", answer.status_code))
 
     async def works(one: str) -> bool:
         async with api.client(one) as client:

@@ -23,12 +23,12 @@ def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     with EmbeddedNats.start(tmp_path / "nats", sync_interval=None) as nats:
-        processes: list[subprocess.Popen[bytes]] = []
+        processes: list[subprocess.Popen[str]] = []
 
         def start(role: str, *options: str) -> None:
             command = [sys.executable, "-P", "-m", "cli.main", role, "--data", str(data), "--nats", nats.url, *options]
             with (tmp_path / f"{role}.log").open("wb") as log:
-                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True))
 
         try:
             start("projector")

@@ -15,6 +15,7 @@ from pathlib import Path
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, RetentionPolicy
@@ -200,7 +201,7 @@ async def test_an_agent_does_its_work(fleet: Fleet) -> None:
     await fleet.one.publish("heartbeat.host-1", b"alive")
     assert (await beats.next_msg(timeout=5)).data == b"alive"
 
-    async def answer(message: nats.aio.msg.Msg) -> None:
+    async def answer(message: Msg) -> None:
         await message.respond(b"console")
 
     await fleet.one.subscribe("agent.host-1.>", cb=answer)

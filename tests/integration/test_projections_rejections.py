@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from tests.projections_samples import ADA, START
 
 
 @pytest.fixture(autouse=True)
-async def stream(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+async def stream(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> str:
     """A stream of this test's own; the session's server is shared."""
     name = f"REJECTED_{event_log.stream}"
     monkeypatch.setattr(rejections, "STREAM", name)

@@ -48,7 +48,7 @@ async def test_an_operator_who_skips_its_destruction_does_not_leave_it(own_nats:
     async with System.open(own_nats, tmp_path, driver_options=failing, hosts=("host-1",)) as system:
         new = new_server()
         await system.commands.create_servers([new], context())
-        await system.when(new.id, lambda now: now.operation.stuck)
+        await system.when(new.id, lambda now: now.operation is not None and now.operation.stuck)
         await system.commands.internal(
             new.id, lambda now: decide.resolve_stuck(now, "skip", operator), causation_id="operator"
         )

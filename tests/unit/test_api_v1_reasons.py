@@ -67,7 +67,12 @@ def server(**fields: Any) -> Server:
 
 
 def operation(**fields: Any) -> Operation:
-    given = {"request_id": "req-1", "command": "stop", "started_at": NOW, "deadline": NOW + timedelta(minutes=5)}
+    given: dict[str, Any] = {
+        "request_id": "req-1",
+        "command": "stop",
+        "started_at": NOW,
+        "deadline": NOW + timedelta(minutes=5),
+    }
     return Operation(**(given | {"user_id": "u", "project_id": "p", "step": "power_off"} | fields))
 
 
@@ -110,7 +115,7 @@ def test_a_failure_names_action_step_host_and_cause() -> None:
 
 def test_no_valid_host_comes_with_its_evidence() -> None:
     fault = Fault("no_valid_host", "No valid host was found.")
-    placement = {
+    placement: dict[str, Any] = {
         "host": None,
         "weights": {},
         "dropped": [{"host": "host-1", "filter": "RAM", "need": "512 MB", "have": "96 MB free"}],

@@ -60,7 +60,8 @@ PARAMS: dict[str, dict[str, Any]] = {
 
 
 def context(**changes: Any) -> Context:
-    return Context(**({"now": NOW, "request_id": "req-1", "user_id": "u", "project_id": "p"} | changes))
+    given: dict[str, Any] = {"now": NOW, "request_id": "req-1", "user_id": "u", "project_id": "p"}
+    return Context(**(given | changes))
 
 
 def server(vm_state: str = "active", **changes: Any) -> Server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import pytest
@@ -154,9 +155,7 @@ def test_a_forger_who_rewrites_the_whole_chain_is_found_by_the_checkpoint(entrie
     head = ""
     for index, entry in enumerate(entries):
         if entry[1] == "log.server.b":
-            entries[index] = forged(
-                entry, lambda commit, prev=head: msgspec.structs.replace(commit, cid="forged", prev=prev)
-            )
+            entries[index] = forged(entry, partial(msgspec.structs.replace, cid="forged", prev=head))
             head = decode(*entries[index]).hash
     assert find(entries) == (1, "positions 1 to 6 are not what the checkpoint at 7 was made of")
 
