@@ -100,6 +100,21 @@ def test_rescue_boots_another_disk_with_the_own_one_second(world: World, guest: 
     assert guest.run(f"cat {NOTE}") == "repaired"
 
 
+def test_a_disk_that_does_not_boot_is_repaired_from_a_rescue_image(world: World, guest: Guest, image: Any) -> None:
+    guest.run("dd if=/dev/zero of=/dev/vda bs=440 count=1 conv=notrunc; sync")
+    guest.domain.destroy()
+    guest.settles("SHUTOFF")
+    world.cloud.compute.rescue_server(guest.id, image_ref=image.id)
+    guest.settles("RESCUE")
+    guest.boots()
+    assert guest.run(f"cat {NOTE}") == "first"  # the rescue image is the snapshot
+    assert guest.run("head -c 440 /dev/vdb | tr -d '\\0' | wc -c") == "0"
+    guest.run("dd if=/dev/vda of=/dev/vdb bs=440 count=1 conv=notrunc; sync")
+    guest.do("unrescue_server", "ACTIVE")
+    guest.boots()
+    assert guest.run(f"cat {NOTE}") == "repaired"
+
+
 def test_rebuild_from_a_snapshot_and_from_an_image(world: World, guest: Guest, image: Any) -> None:
     address = guest.address
     world.cloud.compute.rebuild_server(guest.id, image=image.id, name="rebuilt")
@@ -166,13 +181,19 @@ def test_a_shelved_server_leaves_its_host_and_comes_back_whole(world: World, gue
 
 
 def test_a_crash_dump_makes_the_guest_panic(world: World, guest: Guest) -> None:
+    guest.run("echo remember-the-$((6*7)) > /run/remembered")
     world.cloud.compute.trigger_server_crash_dump(guest.id)
     guest.says("Kernel panic")
+    dump = world.data / "agents" / guest.host / "guests" / guest.id / "crash.dump"
+    wait_until(dump.exists, "the dump is whole")
+    assert dump.read_bytes()[:4] == b"\x7fELF"
+    assert b"remember-the-42" in dump.read_bytes()
     guest.do("reboot_server", "ACTIVE", "HARD")
     guest.boots()
 
 
 def test_the_history_tells_all_of_it(guest: Guest) -> None:
-    expected = ["create", "changePassword", "createImage", "rescue", "unrescue", "rebuild", "rebuild"]
+    expected = ["create", "changePassword", "createImage", "rescue", "unrescue"]
+    expected += ["stop", "rescue", "unrescue", "rebuild", "rebuild"]
     expected += ["createBackup"] * 2 + ["resize", "revertResize", "resize", "confirmResize", "shelve", "unshelve"]
     assert guest.history() == [(action, None) for action in [*expected, "trigger_crash_dump", "reboot"]]
