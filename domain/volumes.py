@@ -95,7 +95,9 @@ def detached(volume: Volume, server_id: str) -> Changes:
     if _holds(volume, server_id):
         others = [one for one in volume.attachments if one["server_id"] != server_id]
         return _FREE | {"status": "in-use" if others else "available", "attachments": others}
-    return _FREE if volume.status in _HELD and volume.reserved_for == server_id else {}
+    if volume.reserved_for != server_id:
+        return {}
+    return _FREE if volume.status in _HELD else {"reserved_for": "", "reservation": ""}
 
 
 def must_be_able_to_replace(new: Volume, old: Volume) -> None:

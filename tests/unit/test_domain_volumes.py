@@ -53,6 +53,12 @@ def test_of_two_that_want_it_one_is_refused() -> None:
     assert volumes.unreserve(taken, "first") == {}, "it is being attached: its workflow ends that"
 
 
+def test_a_volume_whose_making_failed_can_be_deleted_by_its_build() -> None:
+    state = volume("creating", reserved_for="one")
+    state = after(state, volumes.detached(state, "one"))
+    assert after(state, volumes.begin_delete(state, force=True)).status == "deleting"
+
+
 def test_what_is_not_of_the_server_stays_as_it_is() -> None:
     assert volumes.detached(in_use(), "two") == {}
     assert volumes.roll_detaching(volume("detaching", attachments=(AT,)), "one") == {"status": "in-use"}
