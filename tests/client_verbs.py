@@ -109,6 +109,7 @@ _SERVER = (
     *_member(
         "server create --image tiny --flavor m1.nano --nic none --wait second",
         "server create --image tiny --flavor m1.nano --port nic --wait third",
+        "server create --volume root --flavor m1.nano --nic none --wait fourth",
         "server create --image tiny --flavor m1.nano --nic none --min 2 --max 2 --wait pair",
         "server list",
         "server list --long",
@@ -167,7 +168,11 @@ _SERVER = (
     _act("server shelve --offload --wait first", "shelve"),
     _act("server unshelve --wait first", "unshelve"),
     _act("server add volume first data", "attach_volume"),
-    *_member("server volume list first"),
+    *_member(
+        "server volume list first",
+        "server volume set --delete-on-termination first data",
+        "server volume set --preserve-on-termination first data",
+    ),
     _act("server remove volume first data", "detach_volume"),
     _act("server add network first lan", "attach_interface"),
     _act("server remove network first lan", "detach_interface"),
@@ -223,7 +228,7 @@ _AROUND = (
 _AFTER = (
     *_member(
         "server delete --wait second",
-        "server delete --wait first third pair-1 pair-2",
+        "server delete --wait first third fourth pair-1 pair-2",
         "server list",
         "server group delete apart",
         "keypair delete mine",
