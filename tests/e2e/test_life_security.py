@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +111,12 @@ def connects_from(guest: Guest, address: str, port: int) -> bool:
     return said.endswith("0") or "refused" in said
 
 
+def tables() -> list[str]:
+    """nftables' tables in this network namespace."""
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, timeout=30, check=True)
+    return sorted(listed.stdout.splitlines())
+
+
 def port_of(world: World, guest: Guest) -> Any:
     return next(iter(world.cloud.network.ports(device_id=guest.id)))
 
@@ -146,7 +153,7 @@ def test_a_removed_rule_ends_the_connection_that_it_let_in(world: World, front: 
 
 def test_a_guest_gets_answers_to_what_it_asks(front: Guest, back: Guest) -> None:
     gateway = front.address.rsplit(".", 2)[0] + ".0.1"
-    assert pings_from(front, gateway)
+    wait_until(lambda: pings_from(front, gateway), "the guest reaches its gateway")
     assert not pings_from(front, back.address)
     assert not connects_from(front, back.address, PORT)
 
@@ -210,24 +217,24 @@ def test_a_port_without_security_lets_everything_through(world: World, front: Gu
 
 def test_filters_survive_what_happens_to_the_host(world: World, front: Guest) -> None:
     role = f"agent-{front.host}"
-    table = PortFilters(HostFiles(world.data / "agents" / front.host))
     with rule(world, "front", "tcp", str(PORT)):
         wait_until(lambda: reaches(front.address), "the rule lets port 22 be reached")
         front.do("reboot_server", "ACTIVE", "HARD")
         front.boots()
-        assert reaches(front.address)
+        wait_until(lambda: reaches(front.address), "the rule outlives a reboot")
         assert not pings(front.address)
         world.system.kill(role)
-        assert reaches(front.address)
+        wait_until(lambda: reaches(front.address), "the rule outlives the agent")
         assert not pings(front.address)
-        table.remove()  # as `nft flush ruleset` does
-        assert pings(front.address)
-        wait_until(lambda: not pings(front.address), "the agent made its filters anew")
-        assert reaches(front.address)
+        there = tables()
+        PortFilters(HostFiles(world.data / "agents" / front.host)).remove()  # as `nft flush ruleset` does
+        wait_until(lambda: tables() == there, "the agent made its filters anew")
+        assert not pings(front.address)
+        wait_until(lambda: reaches(front.address), "with all their rules")
         agent = world.system.pids[role]
         os.kill(agent, signal.SIGSTOP)
     try:
-        assert reaches(front.address)
+        wait_until(lambda: reaches(front.address), "filters stay when their agent stands still")
     finally:
         os.kill(agent, signal.SIGCONT)
     wait_until(lambda: not reaches(front.address), "an agent that was away catches up")
