@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import openstack
 import pytest
@@ -90,6 +91,27 @@ def test_a_locked_server_is_left_alone(world: World, guest: Guest) -> None:
     assert guest.server.is_locked
     world.cloud.compute.unlock_server(guest.id)
     assert not guest.server.is_locked
+
+
+def test_the_figures_and_the_words_are_the_guests_own(world: World, guest: Guest) -> None:
+    (port,) = world.cloud.network.ports(device_id=guest.id)
+
+    def told() -> dict[str, Any]:
+        return dict(world.admin.compute.get(f"/servers/{guest.id}/diagnostics", microversion="2.96").json())
+
+    before = told()
+    assert (before["state"], before["num_cpus"]) == ("running", 1)
+    assert before["memory_details"]["maximum"] == 96
+    assert [nic["mac_address"] for nic in before["nic_details"]] == [port.mac_address]
+    guest.run("dd if=/dev/urandom of=/data/root/much bs=64k count=16; sync; rm /data/root/much")
+    after = told()
+    assert sum(one["write_bytes"] for one in after["disk_details"]) >= 1 << 20
+    assert after["disk_details"][0]["write_bytes"] > before["disk_details"][0]["write_bytes"]
+    guest.run("echo the last words > /dev/console")
+    last = world.cloud.compute.get_server_console_output(guest.id, length=1)["output"]
+    assert (last.strip().endswith("the last words"), len(last.splitlines())) == (True, 1)
+    topology = world.cloud.compute.get(f"/servers/{guest.id}/topology", microversion="2.96").json()
+    assert topology == {"nodes": [], "pagesize_kb": None}
 
 
 def test_delete_leaves_a_true_history_and_nothing_else(
