@@ -26,18 +26,19 @@ def before(world: World) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def both(world: World, before: dict[str, list[str]]) -> Iterator[Any]:
     """A network with IPv4, with IPv6 that is handed out, and with IPv6 that guests make from their MAC."""
-    world.client("network", "create", "both")
-    modes = ("--ipv6-ra-mode", "slaac", "--ipv6-address-mode", "slaac")
-    stateful = ("--ipv6-ra-mode", "dhcpv6-stateful", "--ipv6-address-mode", "dhcpv6-stateful")
-    for name, version, cidr, mode in (("four", "4", FOUR, ()), ("six", "6", SIX, stateful), ("own", "6", OWN, modes)):
-        words = ("--network", "both", "--ip-version", version, "--subnet-range", cidr, *mode)
-        world.client("subnet", "create", *words, name)
+    network = world.cloud.network
+    net = network.create_network(name="both")
+    stateful = {"ipv6_ra_mode": "dhcpv6-stateful", "ipv6_address_mode": "dhcpv6-stateful"}
+    network.create_subnet(network_id=net.id, name="four", ip_version=4, cidr=FOUR)
+    network.create_subnet(network_id=net.id, name="six", ip_version=6, cidr=SIX, **stateful)
+    modes = ("--ip-version", "6", "--ipv6-ra-mode", "slaac", "--ipv6-address-mode", "slaac")
+    world.client("subnet", "create", "--network", "both", *modes, "--subnet-range", OWN, "own")
     for protocol, version in (("icmp", "IPv6"), ("tcp", "IPv6")):
-        group = world.cloud.network.find_security_group("default")
-        world.cloud.network.create_security_group_rule(
+        group = network.find_security_group("default")
+        network.create_security_group_rule(
             security_group_id=group.id, direction="ingress", ether_type=version, protocol=protocol
         )
-    yield world.cloud.network.find_network("both")
+    yield net
     world.client("network", "delete", "both")
     assert world.left_since(before) == {}
 
@@ -103,6 +104,18 @@ def test_addresses_come_and_go_as_typed(world: World, both: Any, guest: Guest) -
     world.client("server", "remove", "port", "two-families", port.id)
     wait_until(lambda: len(list(world.cloud.compute.server_interfaces(guest.id))) == 1, "the port is gone")
     guest.settles("ACTIVE")
+
+
+def test_a_port_gets_another_address_and_a_starting_guest_has_it(world: World, both: Any, guest: Guest) -> None:
+    (port,) = world.cloud.network.ports(device_id=guest.id)
+    first = next(ip for ip in port.fixed_ips if "." in ip["ip_address"])
+    kept = [ip for ip in port.fixed_ips if ip is not first]
+    world.cloud.network.update_port(port, fixed_ips=[*kept, first | {"ip_address": "10.89.5.80"}])
+    assert "10.89.5.80" in addresses(guest)
+    guest.do("reboot_server", "ACTIVE", "HARD")
+    assert "10.89.5.80" in guest.boots()["ip"].split(",")
+    if REACHABLE:
+        wait_until(lambda: answers("10.89.5.80"), "it answers on its new address")
 
 
 def _has(port: Any, address: str) -> bool:
