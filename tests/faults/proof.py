@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,7 @@ from tests.faults.watch import Watch
 
 FAILS = "fail-"  # in a server's name
 RETRY = "undo"  # the mark's step: it begins with the first undo, not by itself
+SWEPT_SECONDS = 60.0
 ENDS = ("succeeded", "failed", "reverted", "cancelled")
 
 
@@ -60,10 +63,20 @@ async def assert_nothing_is_left(admin: Client, watch: Watch, deployment: Deploy
     for host in (await admin.get("/v1/hosts"))["hosts"]:
         assert set(host["used"].values()) == {0}, host
     assert guests(deployment.data) == {}
+    deadline = time.monotonic() + SWEPT_SECONDS
+    while left := await unclaimed(watch):
+        assert time.monotonic() < deadline, left
+        await asyncio.sleep(0.2)
+
+
+async def unclaimed(watch: Watch) -> list[Volume | Image]:
+    """Volumes kept for somebody and images that are not whole: what died with its command waits to be swept."""
     volumes = [cast(Volume, decode("volume", one.commit.state)) async for one in watch.log.scan_last("volume")]
-    assert [one for one in volumes if not one.deleted and (one.status != "available" or one.attachments)] == []
     images = [cast(Image, decode("image", one.commit.state)) async for one in watch.log.scan_last("image")]
-    assert [one for one in images if not one.deleted and one.status != "active"] == []
+    return [
+        *(one for one in volumes if not one.deleted and (one.status != "available" or one.attachments)),
+        *(one for one in images if not one.deleted and one.status != "active"),
+    ]
 
 
 def guests(data: Path) -> dict[str, Any]:

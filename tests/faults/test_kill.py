@@ -18,6 +18,7 @@ from tests.faults.scenarios import Target, scene
 CONFIG = """
 [commands]
 shelved_offload_seconds = -1.0
+unclaimed_seconds = 15.0
 """
 
 
