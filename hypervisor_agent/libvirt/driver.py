@@ -187,7 +187,11 @@ class LibvirtDriver:
         await self._settle()
 
     async def _settle(self) -> None:
-        """Look at all guests for a while: a libvirtd that just started shows what was, then corrects it silently."""
+        """Look at all guests for a while: a libvirtd that just started shows what was, then corrects it silently.
+
+        Told is what two looks have seen: in between, a guest that somebody starts is paused for a moment.
+        """
+        before: dict[str, PowerStateName] = {}
         for pause in SETTLE_PAUSES:
             await asyncio.sleep(pause)
             try:
@@ -195,7 +199,9 @@ class LibvirtDriver:
             except OrderFailed:
                 continue
             for seen in guests:
-                self._compare(seen.server_id, seen.power_state, "changed while the hypervisor daemon was away")
+                if before.get(seen.server_id) == seen.power_state:
+                    self._compare(seen.server_id, seen.power_state, "changed while the hypervisor daemon was away")
+            before = {seen.server_id: seen.power_state for seen in guests}
 
     async def inventory(self) -> HostInventory:
         raw = self._connection.raw
