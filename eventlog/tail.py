@@ -50,8 +50,8 @@ class Inbox:
         return len(self._commits)
 
     def put(self, recorded: Recorded) -> None:
-        if self.kind is not None and recorded.commit.kind != self.kind:
-            return
+        if self.ended is not None or (self.kind is not None and recorded.commit.kind != self.kind):
+            return  # after a gap nothing may be taken
         self._commits.append(recorded)
         self._bytes += len(recorded.raw)
         if len(self._commits) > INBOX_COMMITS or self._bytes > INBOX_BYTES:
