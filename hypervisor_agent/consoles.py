@@ -127,8 +127,12 @@ class Consoles:
             raise OrderFailed("token_used", "This console token was used already: ask for a new console.")
         if len(self._sessions) >= MAX_SESSIONS or len(self._tokens) >= MAX_TOKENS:
             raise OrderFailed("busy", f"{len(self._sessions)} consoles are open on this host: close one.")
-        address = await self._driver.console_address(server_id, kind)
-        self._tokens[token] = until
+        self._tokens[token] = until  # before anything is waited for: a second question with it may be here already
+        try:
+            address = await self._driver.console_address(server_id, kind)
+        except BaseException:
+            del self._tokens[token]  # it opened nothing
+            raise
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if kind == "serial":

@@ -27,6 +27,7 @@ class Echo(SimulatedDriver):
         super().__init__(HOST, folder, {"persist": False})
         self.socket = folder / "console"
         self.clients: list[asyncio.StreamWriter] = []
+        self.refusal: OrderFailed | None = None
 
     async def listen(self) -> asyncio.Server:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,6 +40,9 @@ class Echo(SimulatedDriver):
         return await asyncio.start_unix_server(echo, self.socket)
 
     async def console_address(self, server_id: str, kind: Any) -> ConsoleAddress:
+        await asyncio.sleep(0)  # as libvirt is asked: others run meanwhile
+        if self.refusal is not None:
+            raise self.refusal
         return "unix", str(self.socket)
 
 
@@ -98,6 +102,21 @@ async def test_a_token_opens_one_console(lines: Lines) -> None:
         await lines.open(server_id(), "vnc", "one")
     with pytest.raises(OrderFailed, match="started anew"):
         await lines.agent.open(server_id(), "vnc", "of before", time.time() - 30, time.time() + 30)
+
+
+async def test_a_token_opens_one_console_when_it_is_used_twice_at_once(lines: Lines) -> None:
+    server = server_id()
+    both = await asyncio.gather(*(lines.open(server, "vnc", "one") for _ in range(2)), return_exceptions=True)
+    assert [type(one) for one in both] == [ConsoleLine, OrderFailed]
+    assert "used already" in str(both[1])
+
+
+async def test_a_token_that_was_refused_a_console_is_still_good(lines: Lines) -> None:
+    lines.driver.refusal = OrderFailed("no_console", "It is off.")
+    with pytest.raises(OrderFailed, match="It is off"):
+        await lines.open(server_id(), "vnc", "one")
+    lines.driver.refusal = None
+    await lines.open(server_id(), "vnc", "one")
 
 
 async def test_a_serial_port_has_one_reader_and_a_screen_has_many(lines: Lines) -> None:
