@@ -107,12 +107,13 @@ class Conductor:
             self.capacity.apply_server(decode_server(one.commit.state))
         for one in servers:
             self._react(one, starting=True)
-        self.filters.start()
+        filters = self.filters.start()
         self._follower = await self.log.follow(position, self._handle)
         await self.reports.start(self.term.number)
         self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")
         self._sweeper = asyncio.create_task(self.sweep.run(), name="sweep")
-        self.failed = asyncio.ensure_future(self._first_failure(self._follower.failed, self._watcher, self.term.lost))
+        parts = (self._follower.failed, self._watcher, filters, self.term.lost)
+        self.failed = asyncio.ensure_future(self._first_failure(*parts))
 
     async def _first_failure(self, *parts: asyncio.Future[Any]) -> None:
         """Ends only when a part of the conductor can not go on; the process is then started anew."""

@@ -17,7 +17,7 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
-from commands.lease import LeaseLost
+from domain.errors import Unavailable
 from domain.filters import KIND, Groups, HostFilters, filters_of
 from domain.resources import Host, Port, Resource, SecurityGroup, decode
 from domain.server import Server
@@ -30,6 +30,7 @@ GATHER_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 PUBLISH_SECONDS = 2.0
 MAX_BYTES = (1 << 18) - 1024  # the stream counts headers too
+AWAY = (Unavailable, LogError, NatsError, JetStreamError)
 
 log_ = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -50,9 +51,10 @@ class FilterBook:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Send what there is to send, from now on: hosts and servers have to be known."""
+    def start(self) -> asyncio.Task[None]:
+        """Send what there is to send, from now on: hosts and servers have to be known. Ends only by raising."""
         self._task = asyncio.create_task(self._serve(), name="filters")
+        return self._task
 
     def apply_host(self, host: Host) -> None:
         """A host that the log knows: from now on it is sent its filters, if it filters."""
@@ -103,13 +105,16 @@ class FilterBook:
             self._changed.set()
 
     async def _serve(self) -> None:
-        """The boundary of this work: whatever is away is tried again, for filters are never given up."""
+        """The boundary of this work: whatever is away is tried again, for filters are never given up.
+
+        Raises LeaseLost when they are another conductor's.
+        """
         await self._needed.wait()
         while True:
             try:
                 await self._read_all()
                 break
-            except (LogError, NatsError, JetStreamError) as error:
+            except AWAY as error:
                 log_.warning("ports and security groups could not be read yet", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
         while True:
@@ -118,10 +123,7 @@ class FilterBook:
             self._changed.clear()
             try:
                 await self._send()
-            except LeaseLost as lost:
-                log_.info("port filters are another conductor's", reason=str(lost))
-                return
-            except (NatsError, JetStreamError) as error:
+            except AWAY as error:
                 log_.warning("port filters not sent yet", error=repr(error))
                 self._changed.set()
                 await asyncio.sleep(RETRY_SECONDS)

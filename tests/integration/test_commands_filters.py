@@ -11,8 +11,12 @@ import msgspec
 import pytest
 from nats.js.errors import NotFoundError
 
+from commands.filters import FilterBook
+from commands.lease import LeaseLost
 from commands.streams import ORDERS, ensure_host_consumer
+from domain.errors import Unavailable
 from domain.filters import KIND, HostFilters
+from domain.resources import Host
 from eventlog.nats_server import EmbeddedNats
 from tests.system import ADMIN, WAIT_SECONDS, System, context
 
@@ -89,6 +93,45 @@ async def test_a_host_that_filters_is_told_what_changes_for_it(without_agents: S
     again = await told(system, lambda order: order.position > last.position)
     assert msgspec.structs.replace(again, position=last.position) == last
     assert await sent(system) == before + 1
+
+
+async def test_filters_wait_for_a_log_that_does_not_say_who_conducts_and_end_with_the_term(
+    without_agents: System,
+) -> None:
+    system = without_agents
+    said: list[Exception] = [Unavailable("The event log does not say who conducts")]
+
+    async def assure() -> None:
+        if said:
+            raise said.pop()
+
+    book = FilterBook(system.log, assure)
+    book.apply_host(Host(id="1", name=HOST, capabilities=(KIND,)))
+    task = book.start()
+    try:
+        order = await told(system, lambda order: order.host == HOST)
+        assert not said
+        assert not task.done()
+        said.append(LeaseLost("term 1 is over"))
+        book.apply_host(Host(id="2", name="another", capabilities=(KIND,)))
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.wait([task])
+        assert isinstance(task.exception(), LeaseLost)
+        assert await newest(system) == order
+        assert await newest(system, f"orders.another.{KIND}") is None
+    finally:
+        await book.stop()
+
+
+async def test_a_conductor_ends_when_its_filters_do(without_agents: System) -> None:
+    async def broken() -> None:
+        raise RuntimeError("a defect")
+
+    without_agents.conductor.filters._assure = broken
+    await host(without_agents, HOST, KIND)
+    with pytest.raises(RuntimeError, match="a defect"):
+        async with asyncio.timeout(WAIT_SECONDS):
+            await without_agents.conductor.failed
 
 
 async def test_a_host_without_a_network_takes_an_order_and_goes_on(system: System) -> None:
