@@ -224,7 +224,8 @@ OPERATIONS = (
 )
 
 
-# What happens in the middle of an operation, or by itself, and the test that sees it on a real guest.
+# What happens in the middle of an operation, by itself, or on other volumes and networks, and the test that sees it
+# on a real guest.
 CIRCUMSTANCES = {
     "resume after the agent was killed: the guest's counter goes on": (
         "test_a_suspended_guest_goes_on_counting_after_its_agent_was_killed"
@@ -254,6 +255,20 @@ CIRCUMSTANCES = {
     "a snapshot without room on the disk": "test_a_snapshot_without_room_fails_and_leaves_nothing",
     "a resize without room on the disk": "test_a_resize_without_room_fails_and_the_server_goes_on",
     "a build without room on the disk": "test_a_build_without_room_says_so_and_leaves_nothing",
+    "boot from a volume": "test_a_server_boots_from_a_volume",
+    "stop, start, reboot, pause and suspend on a volume": "test_it_lives_as_any_other",
+    "several volumes, their names and their order": "test_volumes_beside_the_root_have_names_and_order",
+    "swap volume": "test_a_volume_is_swapped_under_a_guest_that_uses_it",
+    "a broken root volume, repaired in a rescue": "test_a_broken_root_volume_is_repaired_in_a_rescue",
+    "create image of volumes, and boot from it": "test_an_image_of_it_is_snapshots_and_boots",
+    "rebuild on a volume": "test_rebuild_keeps_the_volume_or_fills_it_anew",
+    "resize and revert on a volume": "test_resize_and_back",
+    "shelve and unshelve on a volume": "test_a_shelved_one_keeps_its_volume_and_makes_no_image",
+    "a volume that outlives its server": "test_a_volume_is_kept_when_its_server_goes_and_boots_the_next",
+    "a volume without room on the disk": "test_a_full_disk_is_said_and_leaves_nothing",
+    "addresses of IPv4 and IPv6": "test_a_guest_has_the_addresses_of_both_families",
+    "add and remove a fixed address": "test_addresses_come_and_go_as_typed",
+    "two systems on one machine": "test_a_second_system_on_this_machine_is_in_nobodys_way",
 }
 
 
@@ -303,5 +318,5 @@ def circumstances() -> str:
         f"| {what} | {'inside' if proof in PASSED else 'not seen'} | `{proof}` |"
         for what, proof in CIRCUMSTANCES.items()
     ]
-    head = "\n## In the middle, and by itself\n\n| what | libvirt | seen by |\n|---|---|---|\n"
+    head = "\n## In the middle, by itself, on volumes and networks\n\n| what | libvirt | seen by |\n|---|---|---|\n"
     return head + "\n".join(rows) + "\n"
