@@ -140,6 +140,11 @@ def not_extended(volume: Volume) -> Changes:
     return {"status": _at_rest(volume)} if volume.status == "extending" else {}
 
 
+def not_copied(volume: Volume) -> Changes:
+    """Its copy was cut off; it is what it was."""
+    return {"status": "available"} if volume.status in ("uploading", "reverting") else {}
+
+
 def _at_rest(volume: Volume) -> str:
     return "in-use" if volume.attachments else "available"
 

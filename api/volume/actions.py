@@ -7,6 +7,7 @@ that Nova would make of Cinder for it (os-attach, os-detach, os-reserve, ...) ar
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -57,17 +58,22 @@ async def _extend(request: Request, volume: Volume, body: dict[str, Any]) -> Res
     begin = partial(rules.begin_extend, size_gb=size)
     begin(volume)
     await must_have_room(request, volume.project_id, gigabytes=size - volume.size_gb)
-    held = await _update(request, volume, {}, "begin-extend", begin)
-    if held.attachments:
-        await _extend_in_use(request, held, size)
-        return Response(status_code=_ACCEPTED)
+    with work(request).hold(volume.id):
+        begun = await _update(request, volume, {}, "begin-extend", begin)
+        if begun.attachments:
+            await _extend_in_use(request, begun, size)
+        else:
+            await _extend_unused(request, begun, size)
+    return Response(status_code=_ACCEPTED)
+
+
+async def _extend_unused(request: Request, volume: Volume, size_gb: int) -> None:
     try:
-        await disks.grow(work(request).files.volume_path(volume.id), volume.disk_format, size)
+        await disks.grow(work(request).files.volume_path(volume.id), volume.disk_format, size_gb)
     except (disks.DiskFailed, OSError) as error:
         await _update(request, volume, {"status": "error_extending", "fault": str(error)}, "fail")
         raise Invalid(f"The volume could not be extended: {error}") from error
-    await _update(request, volume, {}, "extend", partial(rules.extended, size_gb=size))
-    return Response(status_code=_ACCEPTED)
+    await _update(request, volume, {}, "extend", partial(rules.extended, size_gb=size_gb))
 
 
 async def _extend_in_use(request: Request, volume: Volume, size_gb: int) -> None:
@@ -140,12 +146,16 @@ async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) 
         "container_format": container,
         "min_disk": volume.size_gb,
     }
-    held = await _update(request, volume, {}, "begin-upload", partial(rules.begin_work, status="uploading"))
-    image = await services(request).commands.create("image", fields, context(request))
-    work(request).upload(held, image.id)
+    begin = partial(rules.begin_work, status="uploading")
+    begin(volume)
+    with ExitStack() as held:
+        held.enter_context(work(request).hold(volume.id))
+        begun = await _update(request, volume, {}, "begin-upload", begin)
+        image = await services(request).commands.create("image", fields, context(request))
+        work(request).upload(begun, image.id, held.pop_all())
     told = {
         "id": volume.id,
-        "updated_at": moment(held.updated_at),
+        "updated_at": moment(begun.updated_at),
         "status": "uploading",
         "display_description": volume.description,
         "size": volume.size_gb,
@@ -162,8 +172,12 @@ async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) 
 
 async def _revert(request: Request, volume: Volume, body: dict[str, Any]) -> Response:
     snapshot = await find(request, VolumeSnapshot, text(body, "snapshot_id"))
-    held = await _update(request, volume, {}, "begin-revert", partial(rules.revert, snapshot=snapshot))
-    work(request).revert(held, snapshot)
+    begin = partial(rules.revert, snapshot=snapshot)
+    begin(volume)
+    with ExitStack() as held:
+        held.enter_context(work(request).hold(volume.id))
+        begun = await _update(request, volume, {}, "begin-revert", begin)
+        work(request).revert(begun, snapshot, held.pop_all())
     return Response(status_code=_ACCEPTED)
 
 

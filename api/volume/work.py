@@ -2,14 +2,15 @@
 
 A request records what is to be made (`creating`, ...), starts the work and answers. Work ends in a state that says how
 it went, `error` with its reason included. What a killed process left undone is in those states too: `resume` starts it
-again, and doing it twice gives the same file. Works run at most `AT_ONCE` at a time.
+again, and doing it twice gives the same file. What another process is at is locked, and left to it (see
+`api.volume.locks`). Works run at most `AT_ONCE` at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, cast
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ import structlog
 from api.image import store
 from api.image.header import virtual_size_of
 from api.services import Services
+from api.volume import locks
 from commands import disks
 from commands.context import SERVICE, CommandContext
 from commands.volume_files import VolumeFiles
@@ -54,12 +56,23 @@ class Work:
 
     async def _not_extended(self, volume: Volume) -> None:
         """Marked for a command that was never given, because the process that was about to give it ended."""
-        holder = next((one["server_id"] for one in volume.attachments), None)
-        server = await self._services.commands.load_server(holder) if holder else None
-        if server is None or server.operation is None:  # else its workflow ends it
-            await self._services.commands.update(
-                "volume", volume.id, {}, self._context(), verb="recover", check=rules.not_extended
-            )
+        with suppress(locks.Busy, NotFound), self.hold(volume.id):
+            holder = next((one["server_id"] for one in volume.attachments), None)
+            server = await self._services.commands.load_server(holder) if holder else None
+            if server is None or server.operation is None:  # else its workflow ends it
+                await self._recover(volume.id, rules.not_extended)
+
+    async def _not_copied(self, volume: Volume) -> None:
+        """Copying to an image or back from a snapshot was cut off: the volume itself was never changed half-way."""
+        with suppress(locks.Busy, NotFound), self.hold(volume.id):
+            await self._recover(volume.id, rules.not_copied)
+
+    async def _recover(self, id_: str, check: Callable[[Any], dict[str, Any]]) -> None:
+        await self._services.commands.update("volume", id_, {}, self._context(), verb="recover", check=check)
+
+    def hold(self, id_: str) -> AbstractContextManager[None]:
+        """Keep the other processes from a volume or snapshot. Raises `locks.Busy`."""
+        return locks.hold(self._services.settings.volumes_dir, id_)
 
     async def stop(self) -> None:
         """Give up what is running; the next start takes it up again."""
@@ -69,29 +82,44 @@ class Work:
 
     async def continue_volume(self, volume: Volume) -> None:
         if volume.status == "creating":
-            self._start("volume", volume.id, self._make_volume(volume))
+            with suppress(locks.Busy), ExitStack() as held:
+                held.enter_context(self.hold(volume.id))
+                self._start("volume", volume.id, self._make_volume(volume), held.pop_all())
         elif volume.status == "deleting":
             self._start("volume", volume.id, self.files.delete("volume", volume.id, self._context()))
-        else:  # copying to an image or back from a snapshot was cut off: the volume itself was never changed half-way
-            await self._update("volume", volume.id, {"status": "available"}, "recover")
+        else:
+            await self._not_copied(volume)
 
     def continue_snapshot(self, snapshot: VolumeSnapshot) -> None:
         if snapshot.status == "creating":
-            self._start("volume_snapshot", snapshot.id, self._make_snapshot(snapshot))
+            with suppress(locks.Busy), ExitStack() as held:
+                held.enter_context(self.hold(snapshot.id))
+                self._start("volume_snapshot", snapshot.id, self._make_snapshot(snapshot), held.pop_all())
         else:
             delete = self.files.delete("volume_snapshot", snapshot.id, self._context())
             self._start("volume_snapshot", snapshot.id, delete)
 
-    def upload(self, volume: Volume, image_id: str) -> None:
-        self._start("volume", volume.id, self._upload(volume, image_id), failed_to="available")
+    def upload(self, volume: Volume, image_id: str, held: ExitStack) -> None:
+        """`held`: what keeps the others from the volume; it is closed when the work has ended."""
+        self._start("volume", volume.id, self._upload(volume, image_id), held, failed_to="available")
 
-    def revert(self, volume: Volume, snapshot: VolumeSnapshot) -> None:
-        self._start("volume", volume.id, self._revert(volume, snapshot), failed_to="error")
+    def revert(self, volume: Volume, snapshot: VolumeSnapshot, held: ExitStack) -> None:
+        """`held` as for `upload`."""
+        self._start("volume", volume.id, self._revert(volume, snapshot), held)
 
-    def _start(self, kind: str, id_: str, work: Coroutine[Any, Any, None], failed_to: str = "error") -> None:
+    def _start(
+        self,
+        kind: str,
+        id_: str,
+        work: Coroutine[Any, Any, None],
+        held: ExitStack | None = None,
+        failed_to: str = "error",
+    ) -> None:
         task = asyncio.create_task(self._guarded(kind, id_, work, failed_to), name=f"{kind} {id_}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        if held is not None:  # by the task's end, not in it: one that is cancelled early never begins
+            task.add_done_callback(lambda _: held.close())
 
     async def _guarded(self, kind: str, id_: str, work: Coroutine[Any, Any, None], failed_to: str) -> None:
         """The boundary of a work: whatever goes wrong ends in a state, not in silence."""
@@ -107,11 +135,18 @@ class Work:
                     await self._update(kind, id_, changes, "fail")
 
     async def _make_volume(self, volume: Volume) -> None:
-        await self.files.make(volume, {"status": "available"}, self._context())
+        if await self._is_to_be_made("volume", volume.id):
+            await self.files.make(volume, {"status": "available"}, self._context())
 
     async def _make_snapshot(self, snapshot: VolumeSnapshot) -> None:
-        await self.files.make_snapshot(snapshot)
-        await self._update("volume_snapshot", snapshot.id, {"status": "available"}, "make")
+        if await self._is_to_be_made("volume_snapshot", snapshot.id):
+            await self.files.make_snapshot(snapshot)
+            await self._update("volume_snapshot", snapshot.id, {"status": "available"}, "make")
+
+    async def _is_to_be_made(self, kind: str, id_: str) -> bool:
+        """By the log: another process may have made it just before it was locked here."""
+        found = await self._services.commands.load(kind, id_)
+        return isinstance(found, Volume | VolumeSnapshot) and found.status == "creating"
 
     async def _upload(self, volume: Volume, image_id: str) -> None:
         directory = self._services.settings.images_dir

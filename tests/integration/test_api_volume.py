@@ -14,6 +14,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from api.volume.work import Work
+from commands import disks
 from commands.context import SERVICE, CommandContext
 from tests.deployment import Deployment, running_api
 
@@ -197,3 +199,51 @@ async def test_work_that_was_cut_off_is_done_by_the_next_start(tmp_path: Path) -
         assert "qemu-img" in failed.fault  # type: ignore[union-attr]  # a Volume
         async with api.signed_in("admin") as admin:
             await gone(admin, f"{V3}/volumes/{dying.id}")
+
+
+async def left(api: Deployment, status: str, **fields: Any) -> str:
+    """A volume in the middle of a work that no process is at; its id."""
+    given = {"size_gb": 1, "name": "left", "status": status, "disk_format": "qcow2"} | fields
+    return (await api.services.commands.create("volume", given, CommandContext(SERVICE, "req-test"))).id
+
+
+async def status_of(api: Deployment, kind: str, id_: str) -> str:
+    found: Any = await api.services.commands.load(kind, id_)
+    return str(found.status)
+
+
+@pytest.mark.parametrize("status", ["uploading", "reverting", "extending"])
+async def test_a_second_process_leaves_what_the_first_is_at(api: Deployment, status: str) -> None:
+    first, second = Work(api.services), Work(api.services)
+    volume_id = await left(api, status)
+    with first.hold(volume_id):
+        await second.resume()
+        assert await status_of(api, "volume", volume_id) == status
+    await second.resume()
+    assert await status_of(api, "volume", volume_id) == "available"
+    await second.stop()
+
+
+async def test_a_second_process_makes_nothing_twice(
+    api: Deployment, demo: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    begun, go_on, create = asyncio.Event(), asyncio.Event(), disks.create
+
+    async def slow(path: Path, size_gb: int, format_: str) -> None:
+        made.append(path.name)
+        begun.set()
+        await go_on.wait()
+        await create(path, size_gb, format_)
+
+    monkeypatch.setattr(disks, "create", slow)
+    answer = await demo.post(f"{V3}/volumes", json={"volume": {"size": 1}})
+    volume_id = answer.json()["volume"]["id"]
+    async with asyncio.timeout(60):
+        await begun.wait()
+    second = Work(api.services)
+    await second.resume()
+    go_on.set()
+    await reached(demo, f"{V3}/volumes/{volume_id}", "available")
+    await second.stop()
+    assert made == [volume_id]
