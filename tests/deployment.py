@@ -38,6 +38,7 @@ class Deployment:
     data: Path
     services: Services
     base_url: str
+    nats: EmbeddedNats
 
     def password(self, user: str) -> str:
         found: str = json.loads((self.data / "passwords.json").read_text())[user]
@@ -99,7 +100,7 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
         services = Services(commands=commands, read=read, log=log, tokens=tokens, settings=given)
         base_url = await stack.enter_async_context(_serving(services))
         await bootstrap(commands, read, data, base_url=base_url, tiny_image=None)
-        yield Deployment(data, services, base_url)
+        yield Deployment(data, services, base_url, nats)
 
 
 @asynccontextmanager

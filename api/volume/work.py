@@ -24,10 +24,12 @@ from commands import disks
 from commands.context import SERVICE, CommandContext
 from commands.volume_files import VolumeFiles
 from domain import volumes as rules
-from domain.errors import NotFound, Rejected
+from domain.errors import NotFound, Rejected, Unavailable
 from domain.resources import Resource, Volume, VolumeSnapshot
 
 AT_ONCE = 2
+TRY_SECONDS = 30.0  # for one try to record how a work ended, and the pause before the next
+PAUSE_SECONDS = 2.0
 _log = structlog.get_logger("chronova.volume")
 
 
@@ -132,7 +134,7 @@ class Work:
                 if kind == "volume":
                     changes["fault"] = error.text if isinstance(error, Rejected) else str(error)
                 with suppress(NotFound):
-                    await self._update(kind, id_, changes, "fail")
+                    await self._ended(kind, id_, changes, "fail")
 
     async def _make_volume(self, volume: Volume) -> None:
         if await self._is_to_be_made("volume", volume.id):
@@ -141,7 +143,7 @@ class Work:
     async def _make_snapshot(self, snapshot: VolumeSnapshot) -> None:
         if await self._is_to_be_made("volume_snapshot", snapshot.id):
             await self.files.make_snapshot(snapshot)
-            await self._update("volume_snapshot", snapshot.id, {"status": "available"}, "make")
+            await self._ended("volume_snapshot", snapshot.id, {"status": "available"}, "make")
 
     async def _is_to_be_made(self, kind: str, id_: str) -> bool:
         """By the log: another process may have made it just before it was locked here."""
@@ -163,18 +165,29 @@ class Work:
                 "os_hash_value": sha512,
             }
             await asyncio.to_thread(part.replace, directory / image_id)
-            await self._update("image", image_id, fields, "activate")
+            await self._ended("image", image_id, fields, "activate")
         except BaseException:
             part.unlink(missing_ok=True)
             with suppress(NotFound):
                 await asyncio.shield(self._update("image", image_id, {"status": "killed"}, "fail"))
             raise
-        await self._update("volume", volume.id, {"status": "available"}, "uploaded")
+        await self._ended("volume", volume.id, {"status": "available"}, "uploaded")
 
     async def _revert(self, volume: Volume, snapshot: VolumeSnapshot) -> None:
         await disks.copy(self.files.snapshot_path(snapshot.id), "qcow2", self.files.volume_path(volume.id), None)
         changes = {"status": "available", "size_gb": snapshot.size_gb, "disk_format": "qcow2"}
-        await self._update("volume", volume.id, changes, "revert")
+        await self._ended("volume", volume.id, changes, "revert")
+
+    async def _ended(self, kind: str, id_: str, changes: dict[str, Any], verb: str) -> None:
+        """Record how a work went. Nobody asks for it a second time, so while the log is away it is tried again."""
+        while True:
+            try:
+                async with asyncio.timeout(TRY_SECONDS):
+                    await self._update(kind, id_, changes, verb)
+                return
+            except (Unavailable, TimeoutError) as error:
+                _log.warning("volume_work_not_recorded", kind=kind, id=id_, verb=verb, error=repr(error))
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _update(self, kind: str, id_: str, changes: dict[str, Any], verb: str) -> Resource:
         return await self._services.commands.update(kind, id_, changes, self._context(), verb=verb)

@@ -13,10 +13,13 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
+from api.volume import work
 from api.volume.work import Work
 from commands import disks
 from commands.context import SERVICE, CommandContext
+from domain.errors import Unavailable
 from tests.deployment import Deployment, running_api
 
 pytestmark = [
@@ -247,3 +250,33 @@ async def test_a_second_process_makes_nothing_twice(
     await reached(demo, f"{V3}/volumes/{volume_id}", "available")
     await second.stop()
     assert made == [volume_id]
+
+
+async def test_work_that_fails_while_the_log_is_away_says_so_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fail(path: Path, size_gb: int, format_: str) -> None:
+        begun.set()
+        await go_on.wait()
+        raise disks.DiskFailed("The disk is broken")
+
+    monkeypatch.setattr(disks, "create", fail)
+    monkeypatch.setattr(work, "PAUSE_SECONDS", 0.1)
+    async with running_api(tmp_path) as api, api.signed_in("demo") as demo, asyncio.timeout(120):
+        answer = await demo.post(f"{V3}/volumes", json={"volume": {"size": 1}})
+        await begun.wait()
+        await asyncio.to_thread(api.nats.stop)
+        with capture_logs() as said:
+            go_on.set()
+            while not any(one["event"] == "volume_work_not_recorded" for one in said):
+                await asyncio.sleep(0.05)
+        await asyncio.to_thread(api.nats.restart)
+        status = ""
+        while status != "error":
+            await asyncio.sleep(0.05)
+            try:
+                status = await status_of(api, "volume", answer.json()["volume"]["id"])
+            except Unavailable:
+                continue
