@@ -52,16 +52,16 @@ async def unbind(commands: Commands, server: Server, port_id: str, context: Comm
 
 def _asked_for(server: Server) -> tuple[list[str], list[str]]:
     """The ports that were to be made, and those that were to be bound."""
+    params = server.operation.params if server.operation is not None else {}
+    port_id = params.get("port_id")
+    if isinstance(port_id, str):
+        return ([port_id], []) if params.get("create") else ([], [port_id])
     if server.launched_at is None:
         requests = server.networks_requested
         count = 1 if requests is None else len(requests)
         made = [build_port_id(server, attempt, n) for attempt in range(1, MAX_ATTEMPTS + 1) for n in range(count)]
         return made, [one.port_id for one in requests or () if one.port_id is not None]
-    params = server.operation.params if server.operation is not None else {}
-    port_id = params.get("port_id")
-    if not isinstance(port_id, str):
-        return [], []
-    return ([port_id], []) if params.get("create") else ([], [port_id])
+    return [], []
 
 
 __all__ = ["build_port_id", "give_back", "unbind"]

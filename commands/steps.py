@@ -29,7 +29,7 @@ from commands.settings import CommandSettings
 from commands.steps_volumes import VolumeSteps
 from commands.volume_files import VolumeFiles
 from domain.decide import StepOutcome
-from domain.errors import Conflict, NotFound, Rejected
+from domain.errors import Conflict, NotFound, Rejected, Unavailable
 from domain.orders import Fault
 from domain.resources import Image, Network, Port
 from domain.scheduling import NO_VALID_HOST, place
@@ -47,11 +47,13 @@ class Steps:
     settings: CommandSettings
 
     async def run(self, control: str, server: Server) -> StepOutcome:
-        """Do one step. Never raises for a refusal: that is the step's outcome."""
+        """Do one step. A refusal is the step's outcome; raises `Unavailable`, for what is away refuses nothing."""
         operation = server.operation
         assert operation is not None
         try:
             result = await _STEPS[control](self, server)
+        except Unavailable:
+            raise
         except Rejected as rejected:
             return StepOutcome(operation.step, False, fault=Fault(rejected.reason, rejected.text))
         return _outcome(operation.step, result)
@@ -258,6 +260,16 @@ async def _forget_interface(steps: Steps, server: Server) -> dict[str, Any]:
     return {"interfaces": tuple(one for one in server.interfaces if one not in gone)}
 
 
+async def _release_interface(steps: Steps, server: Server) -> dict[str, Any]:
+    """The port that was to be plugged in: whether the server lists it, or does not yet, or not any more."""
+    operation = server.operation
+    assert operation is not None
+    rest = tuple(one for one in server.interfaces if one.port_id != operation.params["port_id"])
+    without = msgspec.structs.replace(server, interfaces=rest)
+    await give_back(steps.commands, server, without, steps.context(server))
+    return {"interfaces": rest}
+
+
 async def _publish_image(steps: Steps, server: Server) -> dict[str, Any]:
     """The agent has written the file: measure it, and let the image be used."""
     operation = server.operation
@@ -386,7 +398,7 @@ _STEPS: dict[str, Callable[[Steps, Server], Awaitable[Any]]] = {
     "delete_ports": _delete_ports,
     "allocate_port": _allocate_port,
     "forget_interface": _forget_interface,
-    "release_interface": _forget_interface,
+    "release_interface": _release_interface,
     "publish_image": _publish_image,
     "discard_image": _discard_image,
     "delete_shelved_image": _delete_shelved_image,

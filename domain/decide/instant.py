@@ -95,7 +95,7 @@ def _reset_state(server: Server, params: dict[str, Any], context: Context) -> li
     if vm_state not in ("active", "error"):
         raise Invalid(f"'{vm_state}' is not one of ['active', 'error']", hint="A state is set to one of these two.")
     decision = Decision(server, context.now)
-    cancel_open(decision, "ended by reset-state", context.request_id)
+    cancel_open(decision, "ended by reset-state", context.request_id, for_good=True)
     before = {"vm_state": server.vm_state, "task_state": server.task_state}
     moved = {"vm_state": vm_state, "task_state": None, "due": None}
     decision.add("reset-state", "accepted", context.request_id, moved, details={"before": before, "after": vm_state})

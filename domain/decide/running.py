@@ -11,7 +11,7 @@ from domain.decide.context import Decision, StepOutcome
 from domain.machine import MACHINE, UNCHANGED
 from domain.orders import Fault
 from domain.server import Due, Operation, Server, ServerEvent, ServerFault
-from domain.workflows import FOLLOWERS, KEEP, UNDO, WORKFLOWS, Step, Workflow
+from domain.workflows import FOLLOWERS, KEEP, UNDO, WORKFLOWS, Step, Workflow, taken_by
 
 MAX_ATTEMPTS = 3  # hosts tried for one build, as Nova's scheduler.max_attempts
 UNDO_SECONDS = 300  # how long taking back a failed workflow may last
@@ -222,6 +222,7 @@ def settle(decision: Decision, operation: Operation) -> None:
         "vm_state": vm_state,
         "task_state": None,
         "operation": None,
+        "progress": 0,
         "fault": ServerFault(
             code=500, message=fault.message[:255], created=decision.now, details=fault.details, reason=fault.code
         ),
@@ -311,15 +312,33 @@ def _not_taken(server: Server, operation: Operation) -> dict[str, Any]:
     return {}
 
 
-def cancel_open(decision: Decision, why: str, by_request: str) -> None:
+def _given_back(server: Server, operation: Operation) -> dict[str, Any]:
+    """What steps got for the server, and what is given back when no workflow comes that would do it."""
+    taken = taken_by(operation.command, operation.params, operation.done)
+    patch: dict[str, Any] = {}
+    if taken is None:
+        return patch
+    if "release_interface" in taken["undos"]:
+        port_id = taken["params"]["port_id"]
+        patch["interfaces"] = tuple(one for one in server.interfaces if one.port_id != port_id)
+    if "delete_volumes" in taken["undos"]:
+        patch["volumes"] = ()
+    return patch
+
+
+def cancel_open(decision: Decision, why: str, by_request: str, *, for_good: bool = False) -> None:
+    """End what is in progress. `for_good`: no workflow comes after it that would give back what it got, or keep it."""
     operation = decision.server.operation
     if operation is None:
         return
+    lost = _not_taken(decision.server, operation)
+    if for_good:
+        lost |= _given_back(decision.server, operation)
     decision.add(
         operation.command,
         "cancelled",
         operation.request_id,
-        {"task_state": None, "operation": None} | _not_taken(decision.server, operation),
+        {"task_state": None, "operation": None} | lost,
         step=operation.step,
         message=f"{why} (request {by_request})",
         fault=Fault("cancelled", f"{operation.command} was {why}"),

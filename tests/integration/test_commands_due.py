@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
 
 from commands import due
+from commands.audit import MachineAudit
 from domain.decide import watching
 from domain.server import FlavorSnapshot, Server
 from eventlog.nats_server import EmbeddedNats
@@ -40,6 +42,12 @@ async def told(system: System, server_id: str, number: int = 1) -> list[str]:
             if len(said) >= number:
                 return said
             await asyncio.sleep(0.02)
+
+
+async def assert_log_is_legal(system: System) -> None:
+    audit = MachineAudit()
+    async for batch in system.log.scan():
+        assert [found for one in batch if (found := audit.feed(one.commit)) is not None] == []
 
 
 async def test_a_shelved_server_leaves_its_host_when_its_time_comes(own_nats: EmbeddedNats, tmp_path: Path) -> None:
@@ -140,3 +148,21 @@ async def test_what_an_operation_took_is_given_back_when_it_is_ended(
         async with asyncio.timeout(WAIT_SECONDS):
             while (image := await system.commands.load("image", "made")) is not None and not image.deleted:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_reset_takes_the_interface_off_the_server_whose_port_it_gives_back(
+    own_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with System.open(own_nats, tmp_path, host_down_after=60.0) as system:
+        server = await system.create()
+        await system.stop_agents()
+        port_id = str(uuid4())
+        params = {"port_id": port_id, "network_id": system.network_id, "create": True}
+        await system.commands.server("attach-interface", server.id, params, context())
+        await system.when(server.id, lambda now: len(now.interfaces) == 2)
+        await system.commands.server("reset-state", server.id, {"state": "active"}, context(ADMIN))
+        assert (await system.server(server.id)).interfaces == server.interfaces
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (port := await system.commands.load("port", port_id)) is not None and not port.deleted:
+                await asyncio.sleep(0.02)
+        await assert_log_is_legal(system)

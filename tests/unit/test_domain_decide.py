@@ -284,6 +284,55 @@ def test_reset_state_cancels_what_is_open_and_says_so() -> None:
     assert (state.vm_state, state.task_state, state.operation) == ("error", None, None)
 
 
+RESET = context(request_id="req-3", is_admin=True)
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_a_reset_takes_off_the_server_the_interface_that_is_given_back(ended_before: bool) -> None:
+    start = server()
+    state = run(start, decide.accept(start, "attach-interface", PARAMS["attach-interface"], context()))
+    added = (*start.interfaces, Interface("port-2", "net-1", "private", "fa:16:3e:00:00:02", ()))
+    state = run(state, decide.advance(state, StepOutcome("allocate_port", True, patch={"interfaces": added}), NOW))
+    assert state.interfaces == added
+    if ended_before:
+        state = run(state, decide.accept(state, "delete", {}, context(request_id="req-2")))
+    state = run(state, decide.accept(state, "reset-state", {"state": "active"}, RESET))
+    assert (state.interfaces, state.operation) == (start.interfaces, None)
+
+
+def test_a_reset_leaves_a_build_no_volumes_that_are_given_back() -> None:
+    new = msgspec.structs.replace(
+        new_server(), image_id=None, block_devices=(BlockDevice("image", source_id="image-1", size_gb=1, boot_index=0),)
+    )
+    state = run(Server(id=new.id), decide.create(new, context()))
+    for step, patch in (
+        ("schedule", {"host": "host-1"}),
+        ("create_ports", {}),
+        ("create_volumes", {"volumes": (ROOT,)}),
+    ):
+        state = run(state, decide.advance(state, StepOutcome(step, True, patch=patch), NOW))
+    assert state.volumes == (ROOT,)
+    state = run(state, decide.accept(state, "reset-state", {"state": "error"}, RESET))
+    assert (state.volumes, state.operation) == ((), None)
+
+
+@pytest.mark.parametrize("ended", ["cancelled", "failed"])
+def test_what_ended_early_shows_no_progress(ended: str) -> None:
+    start = server()
+    state = run(start, decide.accept(start, "create-backup", PARAMS["create-backup"], context()))
+    while (operation := state.operation) is not None and operation.awaits != "agent":
+        state = run(state, decide.advance(state, StepOutcome(operation.step, True), NOW))
+    assert operation is not None
+    state = run(state, decide.progress(state, operation.step, 40, "copy disk", NOW))
+    assert state.progress == 40
+    if ended == "cancelled":
+        events = decide.accept(state, "reset-state", {"state": "active"}, context(request_id="req-2", is_admin=True))
+    else:
+        events = decide.advance(state, StepOutcome(operation.step, False, fault=Fault("x", "no"), unchanged=True), NOW)
+    state = finish(run(state, events))
+    assert (state.operation, state.progress) == (None, 0)
+
+
 def test_commands_at_once_leave_an_open_operation_alone() -> None:
     start = server()
     stopping = run(start, decide.accept(start, "stop", {}, context()))
