@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from commands.audit import MachineAudit
+from domain.errors import Unavailable
 from domain.orders import SEVERAL, Fault, HostInventory, Report
 from domain.server import Server, decode_event
 from eventlog.nats_server import EmbeddedNats
@@ -131,6 +133,44 @@ async def test_a_deadline_ends_what_nobody_answers(own_nats: EmbeddedNats, tmp_p
         assert server.fault.reason == "deadline"
         await system.start_agents()
         assert (await system.do("delete", server.id)).vm_state == "deleted"
+        await assert_log_is_legal(system)
+
+
+class AwayLog:
+    """A fence of the steps' appends that raises, so often as it is told to, what a log that does not answer raises."""
+
+    def __init__(self, system: System, refusals: float) -> None:
+        self.left = refusals
+        steps = system.conductor.steps
+        system.conductor.steps = dataclasses.replace(steps, commands=steps.commands.fenced(self))
+
+    async def __call__(self) -> None:
+        if self.left > 0:
+            self.left -= 1
+            raise Unavailable("The event log does not answer")
+
+
+async def test_a_step_waits_for_a_log_that_does_not_answer(system: System) -> None:
+    away = AwayLog(system, 2)
+    server = await system.create()
+    assert (server.vm_state, away.left) == ("active", 0)
+    commits = await system.log.read("server", server.id)
+    faults = [decode_event(event.type, event.data).body.fault for one in commits for event in one.commit.events]
+    assert [fault for fault in faults if fault is not None] == []
+
+
+async def test_a_step_waits_no_longer_than_its_deadline(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, deadline_seconds=1.0) as system:
+        away = AwayLog(system, float("inf"))
+        new = new_server()
+        await system.commands.create_servers([new], context())
+        await system.when(new.id, lambda server: server.operation is None or server.operation.undoing)
+        away.left = 0
+        server = await system.settled(new.id)
+        assert server.fault is not None
+        assert (server.vm_state, server.fault.reason) == ("error", "deadline")
+        await system.until(lambda: not system.conductor._tasks)
+        assert not system.conductor.failed.done()
         await assert_log_is_legal(system)
 
 
