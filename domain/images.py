@@ -91,6 +91,11 @@ def abandon_upload(image: Image) -> Change:
     return _move(image, ("saving",), {"status": "queued"})
 
 
+def cut_off(image: Image) -> Change:
+    """Nobody fills it any more, and nobody can begin anew."""
+    return {"status": "killed"} if image.status == "saving" else None
+
+
 def _move(image: Image, before: tuple[str, ...], fields: dict[str, Any]) -> Change:
     if image.status not in before:
         raise Conflict(

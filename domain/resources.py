@@ -56,6 +56,7 @@ class Image(Resource, frozen=True, omit_defaults=True, kw_only=True):
     properties: dict[str, str] = {}
     owner_user_id: str = ""
     made_for: str = ""  # the server whose command fills it
+    volume_id: str = ""  # the volume that is copied into it
     members: dict[str, str] = {}  # project and its answer (pending | accepted | rejected), when shared
 
 

@@ -141,6 +141,7 @@ async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) 
         "project_id": caller(request).project_id,
         "owner_user_id": caller(request).user_id,
         "status": "saving",
+        "volume_id": volume.id,
         "visibility": "private" if body.get("visibility") == "private" else "shared",
         "disk_format": "qcow2",
         "container_format": container,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack, suppress
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from api.volume import locks
 from commands import disks
 from commands.context import SERVICE, CommandContext
 from commands.volume_files import VolumeFiles
+from domain import images
 from domain import volumes as rules
 from domain.errors import NotFound, Rejected, Unavailable
 from domain.resources import Resource, Volume, VolumeSnapshot
@@ -67,6 +69,13 @@ class Work:
     async def _not_copied(self, volume: Volume) -> None:
         """Copying to an image or back from a snapshot was cut off: the volume itself was never changed half-way."""
         with suppress(locks.Busy, NotFound), self.hold(volume.id):
+            saving = {"volume_id": volume.id, "status": "saving"}
+            for image in await self._services.read.resources("image", where=saving):
+                await asyncio.to_thread(disks.remove, self._part(image.id))
+                with suppress(NotFound):
+                    await self._services.commands.update(
+                        "image", image.id, {}, self._context(), verb="fail", check=images.cut_off
+                    )
             await self._recover(volume.id, rules.not_copied)
 
     async def _recover(self, id_: str, check: Callable[[Any], dict[str, Any]]) -> None:
@@ -151,8 +160,7 @@ class Work:
         return isinstance(found, Volume | VolumeSnapshot) and found.status == "creating"
 
     async def _upload(self, volume: Volume, image_id: str) -> None:
-        directory = self._services.settings.images_dir
-        part = directory / f".{image_id}.part"
+        part = self._part(image_id)
         try:
             await disks.copy(self.files.volume_path(volume.id), volume.disk_format, part, None)
             size, md5, sha512 = await asyncio.to_thread(store.measured, part)
@@ -164,14 +172,18 @@ class Work:
                 "os_hash_algo": "sha512",
                 "os_hash_value": sha512,
             }
-            await asyncio.to_thread(part.replace, directory / image_id)
+            await asyncio.to_thread(part.replace, part.with_name(image_id))
             await self._ended("image", image_id, fields, "activate")
-        except BaseException:
+        except (Rejected, OSError):  # what is cancelled is left to the next start
             part.unlink(missing_ok=True)
             with suppress(NotFound):
-                await asyncio.shield(self._update("image", image_id, {"status": "killed"}, "fail"))
+                await self._ended("image", image_id, {"status": "killed"}, "fail")
             raise
         await self._ended("volume", volume.id, {"status": "available"}, "uploaded")
+
+    def _part(self, image_id: str) -> Path:
+        """What becomes an image's file when it is complete."""
+        return self._services.settings.images_dir / f".{image_id}.part"
 
     async def _revert(self, volume: Volume, snapshot: VolumeSnapshot) -> None:
         await disks.copy(self.files.snapshot_path(snapshot.id), "qcow2", self.files.volume_path(volume.id), None)

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from structlog.testing import capture_logs
 
 from api.volume import work
 from api.volume.work import Work
@@ -268,10 +267,18 @@ async def test_work_that_fails_while_the_log_is_away_says_so_when_it_is_back(
         answer = await demo.post(f"{V3}/volumes", json={"volume": {"size": 1}})
         await begun.wait()
         await asyncio.to_thread(api.nats.stop)
-        with capture_logs() as said:
-            go_on.set()
-            while not any(one["event"] == "volume_work_not_recorded" for one in said):
-                await asyncio.sleep(0.05)
+        refused, update = asyncio.Event(), api.services.commands.update
+
+        async def seen(*arguments: Any, **options: Any) -> Any:
+            try:
+                return await update(*arguments, **options)
+            except Unavailable:
+                refused.set()
+                raise
+
+        monkeypatch.setattr(api.services.commands, "update", seen)
+        go_on.set()
+        await refused.wait()
         await asyncio.to_thread(api.nats.restart)
         status = ""
         while status != "error":
@@ -280,3 +287,24 @@ async def test_work_that_fails_while_the_log_is_away_says_so_when_it_is_back(
                 status = await status_of(api, "volume", answer.json()["volume"]["id"])
             except Unavailable:
                 continue
+
+
+async def test_an_image_whose_upload_was_cut_off_is_killed_by_the_next_start(api: Deployment) -> None:
+    second = Work(api.services)
+    volume_id, other = await left(api, "uploading"), await left(api, "available")
+    fields = {"status": "saving", "disk_format": "qcow2", "container_format": "bare"}
+    images = []
+    for copied in (volume_id, other):
+        made = await api.services.commands.create(
+            "image", fields | {"volume_id": copied}, CommandContext(SERVICE, "req-test")
+        )
+        images.append(made.id)
+    directory = api.services.settings.images_dir
+    parts = [directory / name for name in (f".{images[0]}.part", f"..{images[0]}.part.0badcafe")]
+    for part in parts:
+        await asyncio.to_thread(part.write_bytes, b"half")
+    await second.resume()
+    assert [await status_of(api, "image", one) for one in images] == ["killed", "saving"]
+    assert not any(part.exists() for part in parts)
+    assert await status_of(api, "volume", volume_id) == "available"
+    await second.stop()
