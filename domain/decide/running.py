@@ -338,7 +338,7 @@ def cancel_open(decision: Decision, why: str, by_request: str, *, for_good: bool
         operation.command,
         "cancelled",
         operation.request_id,
-        {"task_state": None, "operation": None} | lost,
+        {"task_state": None, "operation": None, "progress": 0} | lost,
         step=operation.step,
         message=f"{why} (request {by_request})",
         fault=Fault("cancelled", f"{operation.command} was {why}"),
