@@ -78,7 +78,7 @@ class Conductor:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_STEPS)
         self._follower: Follower | None = None
         self.sweep = Sweep(self.commands, read, settings)
-        self._to_sweep: set[str] = set()  # servers at work whose command another one ended, or may have
+        self._to_sweep: dict[str, datetime] = {}  # servers at work: by when another command may have ended one
         self._watcher: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -160,7 +160,7 @@ class Conductor:
             if one.commit.kind in ("host", "server_group"):
                 self._apply_resource(one)
             if one.commit.kind == "server" and any(event.type.endswith(".cancelled") for event in one.commit.events):
-                self._to_sweep.add(one.commit.id)
+                self._to_sweep[one.commit.id] = one.commit.meta.occurred_at
         for one in newest.values():
             self._react(one)
         for one in batch:
@@ -193,7 +193,7 @@ class Conductor:
             self._idle(server)
             return
         if starting:
-            self._to_sweep.add(server.id)
+            self._to_sweep[server.id] = recorded.commit.meta.occurred_at
         self._deadlines.set(server.id, operation.deadline)
         if operation.awaits == "agent":
             self._out[server.id] = (server, recorded)
@@ -207,9 +207,9 @@ class Conductor:
 
     def _idle(self, server: Server) -> None:
         self._running.pop(server.id, None)
-        if server.id in self._to_sweep:
-            self._to_sweep.discard(server.id)
-            self._spawn(partial(self.sweep.look, server.id))
+        ended_at = self._to_sweep.pop(server.id, None)
+        if ended_at is not None:
+            self._spawn(partial(self.sweep.look_after, server.id, ended_at))
         coming = due.due_of(server, self.settings.reclaim_seconds)
         if coming is None:
             self._deadlines.clear(server.id)

@@ -2,14 +2,17 @@
 
 The API makes or reserves such a thing, notes the server that it is for, and gives the command. Its process or NATS may
 die between the two, and a delete or a reset may end the command later: then nobody would ever finish or free the
-thing. The conductor does, from what the log says of the server: at once when it saw the command being ended, else
-when the thing is older than `unclaimed_seconds`.
+thing. The conductor does, from what the log says of the server: at once when it saw the command being ended and the
+thing is older than that (a newer one may be for a command that is yet to come), else when it is older than
+`unclaimed_seconds`. One that can not be freed keeps no other from being freed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import cast
 from uuid import uuid4
@@ -18,6 +21,7 @@ import structlog
 
 from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
+from commands.lease import LeaseLost
 from commands.lookup import Lookup
 from commands.settings import CommandSettings
 from commands.steps import drop_image
@@ -46,20 +50,28 @@ class Sweep:
             except Exception as error:
                 log_.warning("unclaimed things are looked for later", error=repr(error))
 
-    async def look(self, server_id: str | None = None) -> None:
-        """Free what nobody will claim: of all servers what is old enough, or of one server everything."""
+    async def look(self) -> None:
+        """Free what nobody will claim: of all servers what is old enough."""
+        await self._look_through(datetime.now(UTC) - timedelta(seconds=self._settings.unclaimed_seconds))
+
+    async def look_after(self, server_id: str, ended_at: datetime) -> None:
+        """Free what nobody will claim of one server, one of whose commands was ended at this time."""
+        await self._look_through(ended_at, server_id)
+        await self._compare_attachments(server_id)
+
+    async def _look_through(self, until: datetime, server_id: str | None = None) -> None:
         for image in await self._read.resources("image", where={"status": UNFINISHED}):
             owner = cast(Image, image).made_for
-            if self._is_due(image, owner, server_id) and not await self._wanted(owner, image.id):
-                log_.warning("an image that nobody fills is deleted", image_id=image.id, server_id=owner)
-                await drop_image(self._commands, self._settings, image.id, _context())
+            with _by_itself(image):
+                if _is_due(image, until, owner, server_id) and not await self._wanted(owner, image.id):
+                    log_.warning("an image that nobody fills is deleted", image_id=image.id, server_id=owner)
+                    await drop_image(self._commands, self._settings, image.id, _context())
         for volume in await self._read.resources("volume", where={"status": "reserved"}):
             owner = cast(Volume, volume).reserved_for
-            if self._is_due(volume, owner, server_id) and not await self._wanted(owner, volume.id):
-                log_.warning("a volume that nobody attaches is freed", volume_id=volume.id, server_id=owner)
-                await self._free(cast(Volume, volume))
-        if server_id is not None:
-            await self._compare_attachments(server_id)
+            with _by_itself(volume):
+                if _is_due(volume, until, owner, server_id) and not await self._wanted(owner, volume.id):
+                    log_.warning("a volume that nobody attaches is freed", volume_id=volume.id, server_id=owner)
+                    await self._free(cast(Volume, volume))
 
     async def _compare_attachments(self, server_id: str) -> None:
         """A volume may say that it is attached to a server whose command was ended before it could say so too."""
@@ -74,13 +86,8 @@ class Sweep:
                     "a volume that its server does not have is freed", volume_id=volume.id, server_id=server_id
                 )
                 detached = partial(rules.detached, server_id=server_id)
-                await self._commands.update("volume", volume.id, {}, _context(), verb="detach", check=detached)
-
-    def _is_due(self, thing: Resource, owner: str, server_id: str | None) -> bool:
-        if server_id is not None:
-            return owner == server_id
-        assert thing.updated_at is not None
-        return bool(owner) and (datetime.now(UTC) - thing.updated_at).total_seconds() > self._settings.unclaimed_seconds
+                with _by_itself(volume):
+                    await self._commands.update("volume", volume.id, {}, _context(), verb="detach", check=detached)
 
     async def _wanted(self, server_id: str, thing_id: str) -> bool:
         """Whether what the server is at, by the log, is to fill this image or to take this volume."""
@@ -90,6 +97,23 @@ class Sweep:
     async def _free(self, volume: Volume) -> None:
         free = partial(rules.unreserve, token=volume.reservation)
         await self._commands.update("volume", volume.id, {}, _context(), verb="unreserve", check=free)
+
+
+def _is_due(thing: Resource, until: datetime, owner: str, server_id: str | None) -> bool:
+    """Whether a thing was made for this server (None: for any), and last changed by that time."""
+    assert thing.updated_at is not None
+    return bool(owner) and server_id in (None, owner) and thing.updated_at <= until
+
+
+@contextmanager
+def _by_itself(thing: Resource) -> Iterator[None]:
+    """The boundary of what is done with one thing: another conductor's work is left to it, the rest is logged."""
+    try:
+        yield
+    except LeaseLost:
+        raise
+    except Exception as error:
+        log_.warning("an unclaimed thing can not be freed now", id=thing.id, error=repr(error))
 
 
 def _at_work_on(server: Server) -> set[str]:

@@ -6,6 +6,7 @@ The API makes or reserves them first and gives the command then; its process or 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,4 +63,29 @@ async def test_a_delete_frees_the_volume_that_was_being_attached(own_nats: Embed
         )
         await system.do("force-delete", server.id)
         await system.until(lambda: not system.conductor._tasks)
+        assert await status(system, "volume", volume) == "available"
+
+
+async def test_what_was_made_after_a_command_was_ended_is_left_to_the_next(
+    own_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with System.open(own_nats, tmp_path) as system:
+        server = await system.create()
+        old, left = await volume_for(system, server.id), await image_for(system, server.id)
+        ended_at = datetime.now(UTC)
+        new, filled = await volume_for(system, server.id), await image_for(system, server.id)
+        await system.conductor.sweep.look_after(server.id, ended_at)
+        assert [await status(system, "volume", one) for one in (old, new)] == ["available", "reserved"]
+        assert [await status(system, "image", one) for one in (left, filled)] == [None, "queued"]
+
+
+async def test_what_can_not_be_freed_keeps_nothing_else_from_it(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path) as system:
+        server = await system.create()
+        images = [await image_for(system, server.id) for _ in range(2)]
+        volume = await volume_for(system, server.id)
+        for image in images:
+            (system.settings.images_dir / image).mkdir()  # the file of an image could be removed
+        await system.conductor.sweep.look_after(server.id, datetime.now(UTC))
+        assert [await status(system, "image", one) for one in images] == [None, None]
         assert await status(system, "volume", volume) == "available"
