@@ -9,22 +9,28 @@ from typing import Any
 
 import msgspec
 
-from api.compute import passwords
+from api.compute import passwords, quota
 from api.compute.action import Action
 from api.compute.call import Call, Reply, empty, flag, reply
 from api.compute.carry_out import carry_out, must_be_legal
 from api.compute.lookups import flavor_of, server_of
-from domain.errors import Conflict, Invalid, NotFound
+from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.flavors import snapshot
 
 
 async def _resize(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
-    await server_of(call, server_id, "os_compute_api:servers:resize")
+    server = await server_of(call, server_id, "os_compute_api:servers:resize")
     try:
         flavor = await flavor_of(call, str(value["flavorRef"]))
     except NotFound as error:
         raise Invalid(error.message) from error
-    await carry_out(call, "resize", server_id, {"flavor": msgspec.to_builtins(snapshot(flavor))})
+    wanted = snapshot(flavor)
+    try:
+        await quota.must_have_room_to_grow(call, server, wanted)
+    except Forbidden:
+        must_be_legal(call, "resize", server)  # whether it can be resized at all is said first
+        raise
+    await carry_out(call, "resize", server_id, {"flavor": msgspec.to_builtins(wanted)})
     return empty(202)
 
 

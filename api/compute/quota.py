@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
@@ -22,7 +22,10 @@ from commands.context import CommandContext
 from domain import quotas
 from domain.errors import Conflict, Forbidden, Rejected, Unavailable
 from domain.resources import Blob, Project, QuotaClaim, QuotaClaims, decode
-from domain.server import FlavorSnapshot
+from domain.server import FlavorSnapshot, Server
+
+if TYPE_CHECKING:
+    from api.services import Services
 
 DEFAULTS: dict[str, int] = {
     "instances": -1,
@@ -46,7 +49,14 @@ FILES = frozenset({"injected_files", "injected_file_content_bytes", "injected_fi
 CLASS_BLOB = str(uuid5(NAMESPACE_OID, "chronova:quota-class:default"))
 
 
-async def limits_of(call: Call, project_id: str | None) -> dict[str, int]:
+class Served(Protocol):
+    """A request of any API, as far as limits are looked up for it."""
+
+    @property
+    def services(self) -> Services: ...
+
+
+async def limits_of(call: Served, project_id: str | None) -> dict[str, int]:
     """Every limit that holds for a project."""
     limits = DEFAULTS | await class_limits(call)
     if project_id is not None:
@@ -56,7 +66,7 @@ async def limits_of(call: Call, project_id: str | None) -> dict[str, int]:
     return limits
 
 
-async def class_limits(call: Call) -> dict[str, int]:
+async def class_limits(call: Served) -> dict[str, int]:
     held = await call.services.read.resource("blob", CLASS_BLOB)
     return {} if held is None or held.deleted else msgspec.json.decode(cast("Blob", held).text, type=dict[str, int])
 
@@ -86,6 +96,19 @@ async def room(
     except Rejected:
         await _give_back(call, ids)
         raise
+
+
+async def must_have_room_to_grow(call: Served, server: Server, flavor: FlavorSnapshot) -> None:
+    """Raise `Forbidden` when what a resize adds does not fit. Nothing is claimed: it is counted when it is done."""
+    limits = await limits_of(call, server.project_id)
+    if server.flavor is None or (limits["cores"] < 0 and limits["ram"] < 0):
+        return
+    more = {
+        "cores": max(0, flavor.vcpus - server.flavor.vcpus),
+        "ram": max(0, flavor.ram - server.flavor.ram),
+    }
+    usage = await call.services.read.usage(server.project_id)
+    quotas.fitting(limits, {"cores": usage.cores, "ram": usage.ram}, more, 1, 1)
 
 
 async def _made_before(call: Call, ids: list[str]) -> list[str]:

@@ -110,6 +110,26 @@ async def test_quotas_bound_what_a_project_creates(deployment: Deployment) -> No
     assert (await send(deployment, "demo", "GET", path)).status_code == 403
 
 
+async def test_a_resize_fits_into_the_quota_or_is_refused(deployment: Deployment) -> None:
+    path = f"/os-quota-sets/{deployment.ids['project other']}"
+    wanted = {"name": "r", "flavorRef": "1", "imageRef": deployment.ids["image"], "networks": "none"}
+    server_id = (await ok(deployment, "other", "POST", "/servers", {"server": wanted}))["server"]["id"]
+    async with asyncio.timeout(60):
+        while (await ok(deployment, "other", "GET", f"/servers/{server_id}"))["server"]["status"] != "ACTIVE":
+            await asyncio.sleep(0.02)
+    used = (await ok(deployment, "other", "GET", f"{path}/detail"))["quota_set"]["ram"]["in_use"]
+    resize = {"resize": {"flavorRef": "2"}}
+    await ok(deployment, "admin", "PUT", path, {"quota_set": {"ram": used + 1535}})
+    answer = await send(deployment, "other", "POST", f"/servers/{server_id}/action", resize)
+    assert answer.status_code == 403
+    said = f"Quota exceeded for ram: Requested 1536, but already used {used} of {used + 1535} ram. "
+    assert message(answer).startswith(said)
+    await ok(deployment, "admin", "PUT", path, {"quota_set": {"ram": used + 1536}})
+    answer = await send(deployment, "other", "POST", f"/servers/{server_id}/action", resize)
+    assert answer.status_code == 202, answer.text
+    assert (await send(deployment, "admin", "DELETE", path)).status_code == 202
+
+
 async def test_the_default_class_holds_for_all_projects(deployment: Deployment) -> None:
     path = "/os-quota-class-sets/default"
     try:

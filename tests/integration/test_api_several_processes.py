@@ -81,6 +81,20 @@ async def test_together_they_give_the_quota_and_no_more(planes: tuple[Plane, Pla
     await limit(planes[0], instances=-1)
 
 
+async def test_a_resize_is_bound_by_the_quota_too(planes: tuple[Plane, Plane]) -> None:
+    async with planes[0].signed_in("demo") as client, planes[0].signed_in("admin") as admin:
+        flavor = {"name": "larger", "ram": 4096, "vcpus": 1, "disk": 1}
+        assert (await admin.post("/compute/v2.1/flavors", json={"flavor": flavor})).status_code == 200
+        server_id = (await ask(client, "grows")).json()["server_id"]
+        await planes[0].settled(server_id)
+        await limit(planes[0], ram=1)
+        grow = {"type": "resize", "server_id": server_id, "params": {"flavor": "larger"}}
+        answer = await client.post("/v1/commands", json=grow)
+        assert (answer.status_code, answer.json()["reason"]) == (403, "quota")
+        await limit(planes[0], ram=-1)
+        assert (await client.post("/v1/commands", json=grow)).status_code == 202
+
+
 async def test_a_name_is_given_once(planes: tuple[Plane, Plane]) -> None:
     async with AsyncExitStack() as stack:
         admins = [await stack.enter_async_context(plane.signed_in("admin")) for plane in planes]
