@@ -84,6 +84,7 @@ class Conductor:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._registering = asyncio.Lock()
         self._up: dict[str, bool] = {}
+        self._reset_at: dict[str, datetime] = {}  # resets whose give-back was begun beside a later operation
         self._left: set[tuple[str, LeftGuest]] = set()  # left guests whose destruction is ordered
         self._out: dict[str, tuple[Server, Recorded]] = {}  # servers whose order is out, with the commit that caused it
 
@@ -163,11 +164,6 @@ class Conductor:
                 self._to_sweep[one.commit.id] = one.commit.meta.occurred_at
         for one in newest.values():
             self._react(one)
-        for one in batch:
-            if one.commit.kind == "server" and due.was_reset(one):
-                reset = decode_server(one.commit.state)
-                self._spawn(partial(due.look_after_reset, self.commands, reset))
-                self._spawn(partial(due.give_back_after_reset, self.steps, reset, one))
 
     def _apply_resource(self, recorded: Recorded) -> None:
         state = resources.decode(recorded.commit.kind, recorded.commit.state)
@@ -194,6 +190,9 @@ class Conductor:
             return
         if starting:
             self._to_sweep[server.id] = recorded.commit.meta.occurred_at
+        if server.due is not None and due.awaits_look(server) and self._reset_at.get(server.id) != server.due.at:
+            self._reset_at[server.id] = server.due.at
+            self._spawn(partial(due.give_back_after_reset, self.steps, server))
         self._deadlines.set(server.id, operation.deadline)
         if operation.awaits == "agent":
             self._out[server.id] = (server, recorded)
@@ -297,6 +296,9 @@ class Conductor:
             return
         if datetime.now(UTC) < coming.at:
             self._deadlines.set(server_id, coming.at)
+        elif due.awaits_look(server):
+            self._deadlines.set(server_id, datetime.now(UTC) + timedelta(seconds=due.AGAIN_SECONDS))
+            self._spawn(partial(due.see_to_reset, self.steps, server))
         elif not await due.carry_out(self.commands, server, coming):
             self._deadlines.set(server_id, datetime.now(UTC) + timedelta(seconds=due.AGAIN_SECONDS))
 

@@ -145,8 +145,14 @@ class ResizeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     finished_at: datetime | None = None
 
 
+LOOK = "look"
+
+
 class Due(msgspec.Struct, frozen=True):
-    """What comes by itself at a moment, unless something else ends the state that it waits in: a command's name."""
+    """What comes by itself at a moment, unless something else ends the state that it waits in: a command's name.
+
+    LOOK is none: what the control plane owes a server whose state was reset.
+    """
 
     command: str
     at: datetime

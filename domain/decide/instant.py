@@ -10,7 +10,7 @@ from domain.decide.context import Context, Decision
 from domain.decide.running import cancel_open, public
 from domain.errors import Forbidden, Invalid, NotFound
 from domain.machine import MACHINE
-from domain.server import FixedIp, Server, ServerEvent, ServerFault
+from domain.server import LOOK, Due, FixedIp, Server, ServerEvent, ServerFault
 
 
 def _at_once(
@@ -97,7 +97,7 @@ def _reset_state(server: Server, params: dict[str, Any], context: Context) -> li
     decision = Decision(server, context.now)
     cancel_open(decision, "ended by reset-state", context.request_id, for_good=True)
     before = {"vm_state": server.vm_state, "task_state": server.task_state}
-    moved = {"vm_state": vm_state, "task_state": None, "due": None}
+    moved = {"vm_state": vm_state, "task_state": None, "due": Due(LOOK, context.now)}
     decision.add("reset-state", "accepted", context.request_id, moved, details={"before": before, "after": vm_state})
     patch: dict[str, Any] = {}
     if vm_state == "error" and server.fault is None:

@@ -12,7 +12,7 @@ from domain.decide.running import MAX_ATTEMPTS, UNDO_SECONDS, event_of, next_und
 from domain.errors import Conflict, Invalid
 from domain.machine import MACHINE
 from domain.orders import Fault
-from domain.server import Due, Operation, Server, ServerEvent, leave_guest
+from domain.server import LOOK, Due, Operation, Server, ServerEvent, leave_guest
 from domain.workflows import WORKFLOWS
 
 SYNC_SECONDS = 60  # how long a state that an administrator set stands against what the guest shows
@@ -66,7 +66,7 @@ def observe(server: Server, power_state: str, reason: str, request_id: str, now:
         "observed",
         request_id,
         {"power_state": power_state, "vm_state": vm_state}
-        | ({} if server.due is None or vm_state == server.vm_state else {"due": None}),
+        | ({} if server.due is None or server.due.command == LOOK or vm_state == server.vm_state else {"due": None}),
         host=server.host,
         event="compute_stop_instance" if vm_state == "stopped" != server.vm_state else None,
         message=reason,
@@ -79,10 +79,12 @@ def looked_at(server: Server, power_state: str | None, request_id: str, now: dat
 
     The administrator's word stands for a while, so that something can be done with it; then the guest's own counts.
     """
-    if server.operation is not None or server.deleted or server.host is None:
+    if server.operation is not None or server.due is None or server.due.command != LOOK:
         return []
-    patch: dict[str, Any] = {}
-    if power_state is None:
+    patch: dict[str, Any] = {"due": None}
+    if server.host is None:
+        message = "reset-state: the server is on no host"
+    elif power_state is None:
         message = f"reset-state: host {server.host} does not answer; what the guest does is not known"
     else:
         message = f"reset-state: host {server.host} shows the guest as {power_state}"

@@ -13,6 +13,7 @@ import pytest
 
 from commands import due
 from commands.audit import MachineAudit
+from commands.handler import Commands
 from domain.decide import watching
 from domain.server import FlavorSnapshot, Server
 from eventlog.nats_server import EmbeddedNats
@@ -166,3 +167,47 @@ async def test_a_reset_takes_the_interface_off_the_server_whose_port_it_gives_ba
             while (port := await system.commands.load("port", port_id)) is not None and not port.deleted:
                 await asyncio.sleep(0.02)
         await assert_log_is_legal(system)
+
+
+@pytest.mark.parametrize("then", [None, "delete"])
+async def test_a_reset_while_nobody_conducts_is_seen_to_by_the_next_conductor(
+    own_nats: EmbeddedNats, tmp_path: Path, then: str | None
+) -> None:
+    async with System.open(own_nats, tmp_path) as system:
+        server = await system.create()
+        await system.stop_conductor()
+        await system.commands.create("image", {"name": "made", "status": "queued"}, context(ADMIN), id="made")
+        await system.commands.server("create-image", server.id, {"image_id": "made", "name": "made"}, context())
+        await system.commands.server("reset-state", server.id, {"state": "error"}, context(ADMIN))
+        if then is not None:
+            await system.commands.server(then, server.id, {}, context())
+        await system.start_conductor()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (image := await system.commands.load("image", "made")) is not None and not image.deleted:
+                await asyncio.sleep(0.02)
+        if then is None:
+            assert await told(system, server.id) == [f"reset-state: host {server.host} shows the guest as running"]
+        await system.when(server.id, lambda now: now.due is None and now.operation is None)
+        await assert_log_is_legal(system)
+
+
+async def test_a_look_that_failed_comes_again(
+    own_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "AGAIN_SECONDS", 0.5)
+    failed = False
+    look = due.look_after_reset
+
+    async def fails_once(commands: Commands, server: Server) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise RuntimeError("cut off")
+        await look(commands, server)
+
+    monkeypatch.setattr(due, "look_after_reset", fails_once)
+    async with System.open(own_nats, tmp_path) as system:
+        server = await system.create()
+        await system.do("reset-state", server.id, {"state": "error"}, actor=ADMIN)
+        assert await told(system, server.id) == [f"reset-state: host {server.host} shows the guest as running"]
+        assert failed
