@@ -53,18 +53,21 @@ class Archiver:
         self._segment_commits = segment_commits
         self._segment: Segment | None = None
         self._lock = -1
+        self._rotation: asyncio.Task[None] | None = None  # the last one
         self._task = asyncio.create_task(self._run(), name="archive")
 
     async def stop(self) -> None:
         """Archive what there still is, if that goes quickly, and end."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        await self._rotated()
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 if self._lock >= 0:
                     await self._catch_up()
         except (TimeoutError, *NOT_NOW) as error:
             log_.warning("the archive is left behind the log", position=self.position, error=str(error))
+        await self._rotated()
         self._put_down()
         if self._lock >= 0:
             os.close(self._lock)
@@ -112,9 +115,23 @@ class Archiver:
                     raw = msgspec.Raw(message.data)
                     self._segment.add(Entry(message.position, message.subject, message.recorded_at, raw))
                     if self._segment.is_full(self._segment_commits):
-                        self._segment = await asyncio.to_thread(self._next, self._segment)
+                        self._rotation = asyncio.create_task(self._rotate(self._segment), name="archive-rotation")
+                        await asyncio.shield(self._rotation)
         await asyncio.to_thread(self._segment.sync)
         self.position = self._segment.last
+
+    async def _rotate(self, full: Segment) -> None:
+        """Go on with the next segment. A thread closes the full one, which no cancelling stops: see it through."""
+        try:
+            self._segment = await asyncio.to_thread(self._next, full)
+        except NOT_NOW:
+            self._put_down()
+            raise
+
+    async def _rotated(self) -> None:
+        """Wait until no thread is at a segment."""
+        if self._rotation is not None:
+            await asyncio.gather(self._rotation, return_exceptions=True)
 
     def _take_up(self) -> Segment:
         """The segment to write to: the one that was left open, or one after the last."""

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from eventlog.archiver import Archiver
 from eventlog.checkpoint import load_or_create_key, load_public_key
 from eventlog.errors import LogUnavailable
 from eventlog.log import EventLog
+from eventlog.segments import Segment
 from tests.eventlog_samples import append_many, make_checkpoint, new_id
 from tests.nats_fixtures import LogPlace
 
@@ -83,6 +85,31 @@ async def test_it_goes_on_where_it_ended(event_log: EventLog, directory: Path) -
     await caught_up(event_log, directory)
     assert names(directory) == ["1.jsonl", "11.jsonl", "21.jsonl", "31.jsonl", "41.jsonl", "51.open"]
     assert {path: path.read_bytes() for path in before} == before
+    await assert_whole(event_log, directory)
+
+
+async def test_a_stop_sees_the_change_of_segments_through(event_log: EventLog, directory: Path) -> None:
+    between, go_on = threading.Event(), threading.Event()
+
+    class Held(Archiver):
+        """Waits between the end of a segment and the begin of the next."""
+
+        def _begin(self, first: int, previous: str) -> Segment:
+            between.set()
+            assert go_on.wait(WAIT_SECONDS)
+            return super()._begin(first, previous)
+
+    await append_many(event_log, new_id(), 6)
+    archiver = Held(event_log, directory, period=0.01, segment_commits=SEGMENT)
+    try:
+        await until(between.is_set)
+        stopping = asyncio.create_task(archiver.stop())
+        await asyncio.wait([stopping], timeout=0.2)
+        assert not stopping.done()
+    finally:
+        go_on.set()
+    await stopping
+    assert names(directory) == ["1.jsonl", "11.jsonl", "21.jsonl", "31.jsonl", "41.open"]
     await assert_whole(event_log, directory)
 
 
