@@ -13,7 +13,6 @@ from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
-from api.compute.quota import must_have_room_to_grow
 from api.root_volumes import rebuilt_volume
 from commands.context import CommandContext
 from domain.errors import Invalid
@@ -108,6 +107,8 @@ def _image_spec(image: Image) -> dict[str, Any]:
 
 
 async def _resize(look: Lookup, params: dict[str, Any], server: Server) -> dict[str, Any]:
+    from api.compute.quota import must_have_room_to_grow  # here, because the compute API's package needs this one
+
     flavor = snapshot(await look.flavor(params["flavor"]))
     await must_have_room_to_grow(look, server, flavor)
     return {"flavor": msgspec.to_builtins(flavor)}

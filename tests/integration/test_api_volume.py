@@ -301,6 +301,7 @@ async def test_an_image_whose_upload_was_cut_off_is_killed_by_the_next_start(api
         images.append(made.id)
     directory = api.services.settings.images_dir
     parts = [directory / name for name in (f".{images[0]}.part", f"..{images[0]}.part.0badcafe")]
+    directory.mkdir(exist_ok=True)
     for part in parts:
         await asyncio.to_thread(part.write_bytes, b"half")
     await second.resume()
