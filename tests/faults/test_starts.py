@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.faults import proof
 from tests.faults.deployment import Deployment, running, spawn
 from tests.faults.scenarios import Scene, scene
 
+STOP_SECONDS = 20.0
 REFUSE_SECONDS = 30.0
 pytestmark = pytest.mark.xdist_group("faults-starts")
 
@@ -38,7 +40,9 @@ async def test_sigterm_with_work_in_hand_ends_soon_and_the_next_start_goes_on(de
         await here.user.give("stop", server_id)
         await here.user.create("slow-spawn")
         await here.watch.until(lambda: here.watch.at_step(server_id, "power_off"), "work is in hand")
+    begun = time.monotonic()
     assert deployment.stop() == 0
+    assert time.monotonic() - begun < STOP_SECONDS
     assert not [role for role, pid in pids.items() if rundir.started_at(pid)]
     deployment.start()
     async with scene(deployment) as here:

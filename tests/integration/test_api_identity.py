@@ -12,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from domain.resources import User
 from tests.deployment import Deployment, running_api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -262,8 +263,8 @@ async def test_application_credentials(api: Deployment, demo: httpx.AsyncClient)
 
 async def test_secrets_are_hashed_and_files_are_private(api: Deployment) -> None:
     user = await api.services.read.resource_by_name("user", "demo")
-    assert user is not None
-    assert user.password_hash.startswith("scrypt$")  # type: ignore[attr-defined]  # a User
+    assert isinstance(user, User)
+    assert user.password_hash.startswith("scrypt$")
     for name in ("passwords.json", "clouds.yaml", "keys/tokens"):
         assert stat.S_IMODE((api.data / name).stat().st_mode) == 0o600, name
 

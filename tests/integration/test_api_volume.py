@@ -19,6 +19,7 @@ from api.volume.work import Work
 from commands import disks
 from commands.context import SERVICE, CommandContext
 from domain.errors import Unavailable
+from domain.resources import Volume
 from tests.deployment import Deployment, running_api
 
 pytestmark = [
@@ -198,7 +199,8 @@ async def test_work_that_was_cut_off_is_done_by_the_next_start(tmp_path: Path) -
         assert (api.services.settings.volumes_dir / made.id).exists()
         await reached(demo, f"{V3}/volumes/{hopeless.id}", "error")
         failed = await api.services.read.resource("volume", hopeless.id)
-        assert "qemu-img" in failed.fault  # type: ignore[union-attr]  # a Volume
+        assert isinstance(failed, Volume)
+        assert "qemu-img" in failed.fault
         async with api.signed_in("admin") as admin:
             await gone(admin, f"{V3}/volumes/{dying.id}")
 

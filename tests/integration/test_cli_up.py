@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def test_a_start_tells_what_runs_and_a_stop_leaves_nothing(tmp_path: Path) -> No
         second = chronova("up", data=data)
         assert second.returncode == 1
         assert str(pids["supervisor"]) in second.stderr
+        begun = time.monotonic()
         assert system.stop() == 0
+        assert time.monotonic() - begun < 20
         until(lambda: not any(map(is_alive, pids.values())), "every process is gone")
     assert not [path for path in (data / "keys").iterdir() if path.stat().st_mode & 0o077 and path.suffix != ".pub"]
     assert rundir.running(data) is None
