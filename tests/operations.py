@@ -37,13 +37,17 @@ class Trial:
     port_id: str = ""
     earlier: str = ""  # the request id of the action before
 
-    def newest_action(self) -> Any:
-        return next(iter(self.world.cloud.compute.server_actions(self.guest.id)))
+    def newest_action(self) -> dict[str, Any]:
+        base = self.world.system.ready["base_url"]
+        answer = self.world.cloud.session.get(f"{base}/v1/servers/{self.guest.id}/history?limit=1")
+        newest: dict[str, Any] = answer.json()["actions"][0]
+        return newest
 
     def went_wrong(self) -> str | None:
         """What the history says of the operation being tried, if it failed. To be asked last: both end at once."""
         last = self.newest_action()
-        return last.message if last.request_id != self.earlier else None
+        failed = last["request_id"] != self.earlier and last["result"] == "Error"
+        return f"failed: {last['text']}" if failed else None
 
     def do(self, action: str, status: str, *arguments: Any, **fields: Any) -> None:
         """An action of the SDK that has to end in `status` and be told as a success."""
@@ -56,7 +60,7 @@ class Trial:
         def ended() -> Any:
             server = self.guest.server
             there = server.status == status and not server.task_state
-            return self.went_wrong() or (status if there else None)
+            return self.went_wrong() or (status if there and self.newest_action()["finish_time"] else None)
 
         outcome = until(ended, f"the server is {status}", SETTLE_SECONDS)
         if outcome != status:
@@ -285,7 +289,7 @@ def tried(world: World) -> dict[str, str]:
             if trial.guest.server.status == "SHUTOFF":  # a shelve that failed after the guest was shut down
                 trial.do("start_server", "ACTIVE")
         if operation.name != "delete":
-            trial.earlier = trial.newest_action().request_id
+            trial.earlier = trial.newest_action()["request_id"]
     return seen
 
 
