@@ -21,7 +21,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import structlog
 
-from commands import due, lease
+from commands import due, lease, resets
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.deadlines import Deadlines
@@ -40,7 +40,7 @@ from domain import decide, resources
 from domain.errors import Rejected
 from domain.orders import HostInventory
 from domain.resources import Host, ServerGroup
-from domain.server import LeftGuest, Server, ServerEvent, decode_server
+from domain.server import LeftGuest, Operation, Server, ServerEvent, decode_server
 from domain.workflows import UNDO, WORKFLOWS
 from eventlog.envelope import Recorded
 from eventlog.follower import Follower
@@ -51,6 +51,7 @@ log_ = structlog.get_logger(__name__)
 MAX_CONCURRENT_STEPS = 64
 WATCH_SECONDS = 1.0
 RETRY_STEP_SECONDS = 1.0
+Doing = tuple[str, str, int, bool, datetime | None]
 
 
 def host_id(name: str) -> str:
@@ -73,7 +74,7 @@ class Conductor:
         self.reports = ReportReader(log, self.commands, self.orders, self._inventory, self._awaited)
         self._watch = watch
         self._deadlines = Deadlines(self._due)
-        self._running: dict[str, int] = {}  # server id -> version whose step is being done
+        self._running: dict[str, Doing] = {}  # server id -> the step of it that is being done
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_STEPS)
         self._follower: Follower | None = None
@@ -84,7 +85,6 @@ class Conductor:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._registering = asyncio.Lock()
         self._up: dict[str, bool] = {}
-        self._reset_at: dict[str, datetime] = {}  # resets whose give-back was begun beside a later operation
         self._left: set[tuple[str, LeftGuest]] = set()  # left guests whose destruction is ordered
         self._out: dict[str, tuple[Server, Recorded]] = {}  # servers whose order is out, with the commit that caused it
 
@@ -190,9 +190,6 @@ class Conductor:
             return
         if starting:
             self._to_sweep[server.id] = recorded.commit.meta.occurred_at
-        if server.due is not None and due.awaits_look(server) and self._reset_at.get(server.id) != server.due.at:
-            self._reset_at[server.id] = server.due.at
-            self._spawn(partial(due.give_back_after_reset, self.steps, server))
         self._deadlines.set(server.id, operation.deadline)
         if operation.awaits == "agent":
             self._out[server.id] = (server, recorded)
@@ -200,8 +197,8 @@ class Conductor:
                 return  # its progress was told, nothing else: the order is out, and the agent would do another one anew
             publish = self.orders.publish_if_missing if starting else self.orders.publish
             self._spawn(partial(publish, server, recorded.position))
-        elif operation.awaits == "conductor" and self._running.get(server.id, -1) < server.version:
-            self._running[server.id] = server.version
+        elif operation.awaits == "conductor" and self._running.get(server.id) != _doing(operation):
+            self._running[server.id] = _doing(operation)  # its progress, or a rename, does not begin it once more
             self._spawn(partial(self._step, server, recorded))
 
     def _idle(self, server: Server) -> None:
@@ -296,9 +293,12 @@ class Conductor:
             return
         if datetime.now(UTC) < coming.at:
             self._deadlines.set(server_id, coming.at)
-        elif due.awaits_look(server):
+        elif resets.awaits_look(server):
             self._deadlines.set(server_id, datetime.now(UTC) + timedelta(seconds=due.AGAIN_SECONDS))
-            self._spawn(partial(due.see_to_reset, self.steps, server))
+            self._spawn(partial(resets.look, self.commands, server))
+        elif coming.command == resets.SETTLE:
+            if not await resets.settle(self.commands, server):
+                self._deadlines.set(server_id, datetime.now(UTC) + timedelta(seconds=due.AGAIN_SECONDS))
         elif not await due.carry_out(self.commands, server, coming):
             self._deadlines.set(server_id, datetime.now(UTC) + timedelta(seconds=due.AGAIN_SECONDS))
 
@@ -375,12 +375,12 @@ def _same_operation(now: Server, then: Server) -> bool:
 def _same_step(now: Server, then: Server) -> bool:
     """Whether the step that was worked on is still the one in progress."""
     a, b = now.operation, then.operation
-    return (
-        a is not None
-        and b is not None
-        and (a.request_id, a.step, a.attempt, a.undoing, a.step_started_at)
-        == (b.request_id, b.step, b.attempt, b.undoing, b.step_started_at)
-    )
+    return a is not None and b is not None and _doing(a) == _doing(b)
+
+
+def _doing(operation: Operation) -> Doing:
+    """What tells one try of one step from every other."""
+    return operation.request_id, operation.step, operation.attempt, operation.undoing, operation.step_started_at
 
 
 __all__ = ["Conductor", "host_id"]

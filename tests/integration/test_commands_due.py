@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from commands import due
+from commands import due, resets
 from commands.audit import MachineAudit
 from commands.handler import Commands
 from domain.decide import watching
@@ -196,7 +196,7 @@ async def test_a_look_that_failed_comes_again(
 ) -> None:
     monkeypatch.setattr(due, "AGAIN_SECONDS", 0.5)
     failed = False
-    look = due.look_after_reset
+    look = resets.look
 
     async def fails_once(commands: Commands, server: Server) -> None:
         nonlocal failed
@@ -205,7 +205,7 @@ async def test_a_look_that_failed_comes_again(
             raise RuntimeError("cut off")
         await look(commands, server)
 
-    monkeypatch.setattr(due, "look_after_reset", fails_once)
+    monkeypatch.setattr(resets, "look", fails_once)
     async with System.open(own_nats, tmp_path) as system:
         server = await system.create()
         await system.do("reset-state", server.id, {"state": "error"}, actor=ADMIN)
