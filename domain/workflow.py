@@ -30,15 +30,20 @@ class Step:
     undo: str | None = None
     when: Condition | None = None
     keeps_result: bool = False  # a later step needs what this one found out (operation.params["result"])
+    settles: bool = False  # once it is done, what the request took is the server's own, and stays
 
 
 @dataclass(frozen=True)
 class Undo:
-    """How a finished (or half finished) step is taken back. `order` and `control` as in `Step`."""
+    """How a finished (or half finished) step is taken back. `order` and `control` as in `Step`.
+
+    `gives_back`: it undoes what the request took in the control plane at its acceptance, before any agent did a thing.
+    """
 
     name: str
     order: OrderKind | None = None
     control: str | None = None
+    gives_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,39 +62,23 @@ class Workflow:
         return next((step for step in self.steps[start:] if step.when is None or step.when(server)), None)
 
 
-# Undos that give back what a request took in the control plane at its acceptance, before any agent did a thing.
-TAKINGS = frozenset(
-    {
-        "discard_image",
-        "discard_snapshots",
-        "delete_volumes",
-        "release_volume",
-        "release_swap",
-        "roll_detaching",
-        "roll_extending",
-        "release_interface",
-    }
-)
-# With one of these done what was taken is the server's own, and stays.
-WHOLE = ("publish_image", "publish_snapshots", "record_volumes", "record_volume", "record_swap", "record_extended")
-
 UNDO: dict[str, Undo] = {
     undo.name: undo
     for undo in (
         Undo("release_host", control="release_host"),
         Undo("delete_ports", control="delete_ports"),
         Undo("destroy", order="destroy"),
-        Undo("discard_image", control="discard_image"),
+        Undo("discard_image", control="discard_image", gives_back=True),
         Undo("resize_revert", order="resize_revert"),
-        Undo("delete_volumes", control="delete_volumes"),
-        Undo("discard_snapshots", control="discard_snapshots"),
-        Undo("release_volume", control="release_volume"),
+        Undo("delete_volumes", control="delete_volumes", gives_back=True),
+        Undo("discard_snapshots", control="discard_snapshots", gives_back=True),
+        Undo("release_volume", control="release_volume", gives_back=True),
         Undo("unplug_volume", order="detach_volume"),
-        Undo("roll_detaching", control="roll_detaching"),
-        Undo("release_swap", control="release_swap"),
+        Undo("roll_detaching", control="roll_detaching", gives_back=True),
+        Undo("release_swap", control="release_swap", gives_back=True),
         Undo("swap_back", order="swap_volume"),
-        Undo("roll_extending", control="roll_extending"),
-        Undo("release_interface", control="release_interface"),
+        Undo("roll_extending", control="roll_extending", gives_back=True),
+        Undo("release_interface", control="release_interface", gives_back=True),
     )
 }
 

@@ -18,7 +18,8 @@ import msgspec
 
 from domain.orders import OrderKind
 from domain.server import FlavorSnapshot, Operation, ResizeRecord, Server
-from domain.workflow import KEEP, TAKINGS, UNDO, WHOLE, Finish, Step, Undo, Workflow, has_guest, unchanged
+from domain.workflow import KEEP, UNDO, Finish, Step, Undo, Workflow, has_guest, unchanged
+from domain.workflows_settling import SETTLE, owes
 from domain.workflows_volumes import VOLUME_WORKFLOWS
 
 __all__ = ["KEEP", "UNDO", "WORKFLOWS", "Step", "Undo", "Workflow"]
@@ -48,6 +49,7 @@ def _deleted(server: Server, operation: Operation, at: datetime, details: dict[s
         "volumes": (),
         "locked_by": None,
         "resize": None,
+        "owed": (),
     }
 
 
@@ -185,10 +187,11 @@ def taken_by(command: str, params: dict[str, Any], done: Sequence[str]) -> dict[
     if "superseded" in params and "give_back" not in done:
         earlier: dict[str, Any] = params["superseded"]
         return earlier
-    undos = {step.undo for step in WORKFLOWS[command].steps} & TAKINGS
-    if not undos or any(name in done for name in WHOLE):
+    steps = WORKFLOWS[command].steps
+    undos = {step.undo for step in steps if step.undo is not None and UNDO[step.undo].gives_back}
+    if not undos or any(step.settles for step in steps if step.name in done):
         return None  # nothing, or it is whole and stays
-    return {"command": command, "undos": sorted(str(name) for name in undos), "params": params}
+    return {"command": command, "undos": sorted(undos), "params": params}
 
 
 def _has_volumes(server: Server) -> bool:
@@ -235,6 +238,7 @@ _DELETE_STEPS = (
     Step("destroy", order="destroy", event=_TERMINATE, when=has_guest),
     Step("delete_ports", control="delete_ports", when=_may_have_ports),
     _GIVE_BACK,
+    Step("give_back_owed", control="give_back_owed", when=owes),
     Step("detach_volumes", control="detach_volumes", when=_has_volumes),
     Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
 )
@@ -273,12 +277,13 @@ WORKFLOWS: dict[str, Workflow] = {
                     when=_has_volumes,
                 ),
                 *_SPAWN_STEPS,
-                Step("record_volumes", control="record_volumes", event=_BUILD, when=_has_volumes),
+                Step("record_volumes", control="record_volumes", event=_BUILD, when=_has_volumes, settles=True),
             ),
             _created,
         ),
         Workflow("delete", _DELETE_STEPS, _deleted),
         Workflow("force-delete", _DELETE_STEPS, _deleted),
+        SETTLE,
         Workflow("soft-delete", (Step("power_off", order="power_off", event=_SOFT_DELETE), _GIVE_BACK), _soft_deleted),
         _single("restore", "power_on", "compute_restore_instance", _restored),
         _single("start", "power_on", "compute_start_instance", _powered("active", "running")),
@@ -328,6 +333,7 @@ WORKFLOWS: dict[str, Workflow] = {
             "shelve",
             (
                 Step("power_off", order="power_off", event="compute_shelve_instance", undo="discard_image"),
+                Step("begin_image", control="begin_image", event="compute_shelve_instance", when=_is_image_backed),
                 Step(
                     "snapshot",
                     order="snapshot",
@@ -336,7 +342,13 @@ WORKFLOWS: dict[str, Workflow] = {
                     undo="discard_image",
                     when=_is_image_backed,
                 ),
-                Step("publish_image", control="publish_image", event="compute_shelve_instance", when=_is_image_backed),
+                Step(
+                    "publish_image",
+                    control="publish_image",
+                    event="compute_shelve_instance",
+                    when=_is_image_backed,
+                    settles=True,
+                ),
                 Step("offload", order="offload", event="compute_shelve_instance", when=_offloads_at_once),
             ),
             _shelved,
@@ -409,6 +421,14 @@ WORKFLOWS: dict[str, Workflow] = {
                     control="publish_snapshots",
                     event="api_snapshot_instance",
                     when=_is_volume_backed,
+                    settles=True,
+                ),
+                Step(
+                    "begin_image",
+                    control="begin_image",
+                    event="compute_snapshot_instance",
+                    undo="discard_image",
+                    when=_is_image_backed,
                 ),
                 Step(
                     "snapshot",
@@ -423,6 +443,7 @@ WORKFLOWS: dict[str, Workflow] = {
                     task_state="image_uploading",
                     event="compute_snapshot_instance",
                     when=_is_image_backed,
+                    settles=True,
                 ),
             ),
             unchanged,
@@ -430,12 +451,14 @@ WORKFLOWS: dict[str, Workflow] = {
         Workflow(
             "create-backup",
             (
+                Step("begin_image", control="begin_image", event="compute_backup_instance", undo="discard_image"),
                 Step("snapshot", order="snapshot", event="compute_backup_instance", undo="discard_image"),
                 Step(
                     "publish_image",
                     control="publish_image",
                     task_state="image_uploading",
                     event="compute_backup_instance",
+                    settles=True,
                 ),
                 Step("rotate_backups", control="rotate_backups", event="compute_backup_instance"),
             ),
