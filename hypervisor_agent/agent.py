@@ -98,8 +98,8 @@ class HostAgent:
         self._link.on_connect(lambda: self._spawn(self.heartbeat()))
 
     async def stop(self, timeout: float) -> None:
-        """Take nothing more, let what runs end within `timeout` seconds, close the driver."""
-        self._consumer.stop()
+        """Take nothing more, let what runs end within `timeout` seconds, hand back what did not, close the driver."""
+        await self._consumer.stop()
         await self._consoles.stop()
         running = [lane.task for lane in self._lanes.values() if lane.task is not None]
         if running:
@@ -114,6 +114,8 @@ class HostAgent:
         for task in self._answering:
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
+        for delivery in self._held.values():
+            await delivery.again(0)
         await self._driver.close()
 
     async def send_inventory(self) -> None:

@@ -2,18 +2,22 @@
 
 The control plane owns the stream `ORDERS` and one durable consumer per host, named like the host; the agent may only
 pull from its own and acknowledge. At least once: an order that is neither acknowledged nor extended within the
-consumer's ack_wait comes again, as does everything that was unacknowledged when the process died. A pull that NATS
-forgot (restart, new leader, consumer not made yet) is noticed by its age and asked again.
+consumer's ack_wait comes again, as does everything that was unacknowledged when the process died. What was on its way
+to an agent that stops is handed back, so that the next one gets it at once. A pull that NATS forgot (restart, new
+leader, consumer not made yet) is noticed by its age and asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 
 import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from hypervisor_agent.link import Link
 
@@ -22,6 +26,7 @@ PULL_SECONDS = 30.0
 PULL_GRACE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 2.0
+HAND_BACK_SECONDS = 1.0
 
 log = structlog.get_logger("agent")
 
@@ -61,6 +66,7 @@ class OrderConsumer:
         self._handler = handler
         self._batch = batch
         self._inbox = ""
+        self._subscription: Subscription | None = None
         self._left = 0
         self._timer: asyncio.TimerHandle | None = None
         self._retry = RETRY_SECONDS
@@ -69,15 +75,20 @@ class OrderConsumer:
 
     async def start(self) -> None:
         self._inbox = f"{self._link.inbox()}.{self._host}"
-        await self._link.subscribe(self._inbox, self._on_message)
+        self._subscription = await self._link.subscribe(self._inbox, self._on_message)
         self._link.on_connect(self._pull)
         self._pull()
 
-    def stop(self) -> None:
-        """Take no more orders. What is unacknowledged comes again, to the next process."""
+    async def stop(self) -> None:
+        """Take no more orders. What was on its way is handed back; without NATS it comes again after the ack_wait."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._subscription is None or not self._link.client.is_connected:
+            return
+        with contextlib.suppress(TimeoutError, OSError, NatsError):
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await self._subscription.drain()
 
     def _pull(self) -> None:
         if self._closed:
@@ -103,13 +114,15 @@ class OrderConsumer:
         if status is not None and not message.data:
             self._on_status(status, (message.headers or {}).get("Description", ""))
             return
+        delivery = Delivery(self._link, message.data, message.reply)
         if self._closed:
+            await delivery.again(0)
             return
         self._retry = RETRY_SECONDS
         self._left -= 1
         if self._left == 0:
             self._pull()
-        self._handler(Delivery(self._link, message.data, message.reply))
+        self._handler(delivery)
 
     def _on_status(self, status: str, description: str) -> None:
         if status == "100" or self._closed:
