@@ -34,6 +34,7 @@ from domain.orders import Fault
 from domain.resources import Image, Network, Port
 from domain.scheduling import NO_VALID_HOST, place
 from domain.server import Interface, NetworkRequest, Operation, Server
+from domain.settling import rest_of
 from domain.workflows import UNDO
 
 
@@ -374,6 +375,21 @@ async def _give_back(steps: Steps, server: Server) -> dict[str, Any]:
     return await give_back_taken(steps, server, operation, operation.params["superseded"])
 
 
+async def _give_back_owed(steps: Steps, server: Server) -> dict[str, Any]:
+    """What the operations that resets ended had taken, or the rest of what their hosts had done already."""
+    operation = server.operation
+    assert operation is not None
+    patch: dict[str, Any] = {"owed": ()}
+    for owed in server.owed:
+        for command, params, controls in rest_of(server, owed):
+            ended = msgspec.structs.replace(operation, command=command, params=params)
+            for control in controls:
+                found = await _STEPS[control](steps, msgspec.structs.replace(server, operation=ended))
+                patch |= found
+                server = msgspec.structs.replace(server, **found)
+    return patch
+
+
 async def give_back_taken(steps: Steps, server: Server, operation: Operation, taken: dict[str, Any]) -> dict[str, Any]:
     """On behalf of `operation`. `taken`: see `domain.workflows.taken_by`. Returns the server's patch."""
     ended = msgspec.structs.replace(operation, command=taken["command"], params=taken["params"])
@@ -405,5 +421,6 @@ _STEPS: dict[str, Callable[[Steps, Server], Awaitable[Any]]] = {
     "find_shelved_image": _find_shelved_image,
     "rotate_backups": _rotate_backups,
     "give_back": _give_back,
+    "give_back_owed": _give_back_owed,
     **{control: _volume(control) for control in steps_volumes.STEPS},
 }

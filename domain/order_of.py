@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from domain import settling
 from domain.orders import AddressSpec, GuestSpec, ImageSpec, NicSpec, Order, OrderKind, VolumeSpec
 from domain.server import Interface, Server, VolumeAttachment
 from domain.workflows import UNDO, WORKFLOWS
@@ -148,3 +149,12 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
         nic = next((nic_of(one) for one in server.interfaces if one.port_id == port_id), None)
         return {"nic": nic}
     return {}
+    if kind == "settle":
+        devices = settling.devices(server)
+        return {
+            "volumes_out": devices.volumes_out,
+            "volumes_in": [volume_of(one) for one in devices.volumes_in],
+            "swaps": devices.swaps,
+            "nics_out": [nic_of(one) for one in devices.interfaces_out],
+            "nics_in": [nic_of(one) for one in devices.interfaces_in],
+        }

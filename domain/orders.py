@@ -44,6 +44,9 @@ OrderKind = Literal[
     "snapshot_volumes",  # params: snapshots ({"volume_id", "path"}): flat qcow2 of each, all of one instant
     "attach_interface",  # params: nic (NicSpec)
     "detach_interface",
+    # What a reset ended is dropped, and the guest has what the log says. params: volumes_out, volumes_in (VolumeSpec),
+    # swaps ({"old", "new"}), nics_out, nics_in (NicSpec)
+    "settle",
     "console_output",  # params: length (lines or null); answered in details["output"]
 ]
 

@@ -158,6 +158,20 @@ class Due(msgspec.Struct, frozen=True):
     at: datetime
 
 
+class Owed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An operation that a reset ended and that is not settled: its host may still be at it, what it took is not back.
+
+    `params` and `done` are the operation's; `interface` is what it was to plug in; `tries`: settlings that were begun.
+    """
+
+    command: str
+    request_id: str
+    params: dict[str, Any] = {}
+    done: tuple[str, ...] = ()
+    interface: Interface | None = None
+    tries: int = 0
+
+
 class LeftGuest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A guest that nobody waits for any more, on a host that could not be told. `generation` is its destroy order's."""
 
@@ -222,6 +236,7 @@ class Server(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int = 0  # of the newest order; only grows
     guest_exists: bool = False  # a host holds a guest or its disks
     due: Due | None = None
+    owed: tuple[Owed, ...] = ()  # until the host has said that it is settled
     left_guests: tuple[LeftGuest, ...] = ()  # to be destroyed by their hosts whenever these answer
     operation: Operation | None = None
 
@@ -297,6 +312,7 @@ class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int | UnsetType = UNSET
     guest_exists: bool | UnsetType = UNSET
     due: Due | UnsetType | None = UNSET
+    owed: tuple[Owed, ...] | UnsetType = UNSET
     left_guests: tuple[LeftGuest, ...] | UnsetType = UNSET
     operation: Operation | UnsetType | None = UNSET
 

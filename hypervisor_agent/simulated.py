@@ -166,7 +166,10 @@ class SimulatedDriver:
             self._forget(order)
             self._faults.check(order, after=True)
             return Done("nostate")
-        guest = self._store.guests.get(order.server_id) or self._new_guest(order)
+        guest = self._store.guests.get(order.server_id)
+        if guest is None and order.kind == "settle":
+            return Done("nostate")
+        guest = guest or self._new_guest(order)
         details = _ACTIONS[order.kind](self, guest, order) or {}
         guest.generation, guest.order_id = order.generation, order.id
         self._store.keep(guest)
@@ -360,6 +363,21 @@ class SimulatedDriver:
     def _detach_interface(self, guest: SimulatedGuest, order: Order) -> None:
         guest.nics.pop(msgspec.convert(order.params["nic"], NicSpec).port_id, None)
 
+    def _settle(self, guest: SimulatedGuest, order: Order) -> None:
+        for swap in order.params.get("swaps", ()):
+            old, new = (msgspec.convert(swap[key], VolumeSpec) for key in ("old", "new"))
+            swapped = guest.volumes.pop(old.id, None)
+            if swapped is not None:
+                guest.volumes[new.id] = msgspec.structs.replace(new, device=swapped.device)
+        for one in order.params.get("volumes_out", ()):
+            guest.volumes.pop(msgspec.convert(one, VolumeSpec).id, None)
+        for volume in msgspec.convert(order.params.get("volumes_in", ()), list[VolumeSpec]):
+            guest.volumes.setdefault(volume.id, volume)
+        for one in order.params.get("nics_out", ()):
+            guest.nics.pop(msgspec.convert(one, NicSpec).port_id, None)
+        for nic in msgspec.convert(order.params.get("nics_in", ()), list[NicSpec]):
+            guest.nics.setdefault(nic.port_id, nic)
+
     def _console_output(self, guest: SimulatedGuest, order: Order) -> Details:
         length = order.params.get("length")
         lines = guest.console if length is None else guest.console[-length:] if length else []
@@ -411,5 +429,6 @@ _ACTIONS: dict[OrderKind, Callable[[SimulatedDriver, SimulatedGuest, Order], Det
     "snapshot_volumes": SimulatedDriver._snapshot_volumes,
     "attach_interface": SimulatedDriver._attach_interface,
     "detach_interface": SimulatedDriver._detach_interface,
+    "settle": SimulatedDriver._settle,
     "console_output": SimulatedDriver._console_output,
 }

@@ -17,7 +17,9 @@ from domain.workflows import WORKFLOWS, taken_by
 # Commands that end whatever is in progress instead of being refused by it.
 SUPERSEDING = frozenset({"delete", "force-delete", "soft-delete", "reset-state", "reboot-hard", "evacuate"})
 # What is plugged in or out has no task_state; were it cancelled half way, nobody would know what the guest has.
-PLUGGING = frozenset({"attach-volume", "detach-volume", "swap-volume", "extend-volume"})
+PLUGGING = frozenset(
+    {"attach-volume", "detach-volume", "swap-volume", "extend-volume", "attach-interface", "detach-interface"}
+)
 PATIENT = frozenset({"soft-delete", "reboot-hard"})  # these wait for it; a delete takes all of it back
 MOVES = frozenset({"migrate", "live-migrate", "evacuate"})
 

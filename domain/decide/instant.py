@@ -11,6 +11,7 @@ from domain.decide.running import cancel_open, public
 from domain.errors import Forbidden, Invalid, NotFound
 from domain.machine import MACHINE
 from domain.server import LOOK, Due, FixedIp, Server, ServerEvent, ServerFault
+from domain.settling import owed_by
 
 
 def _at_once(
@@ -95,9 +96,12 @@ def _reset_state(server: Server, params: dict[str, Any], context: Context) -> li
     if vm_state not in ("active", "error"):
         raise Invalid(f"'{vm_state}' is not one of ['active', 'error']", hint="A state is set to one of these two.")
     decision = Decision(server, context.now)
+    owed = None if server.operation is None else owed_by(server, server.operation)
     cancel_open(decision, "ended by reset-state", context.request_id, for_good=True)
     before = {"vm_state": server.vm_state, "task_state": server.task_state}
-    moved = {"vm_state": vm_state, "task_state": None, "due": Due(LOOK, context.now)}
+    moved: dict[str, Any] = {"vm_state": vm_state, "task_state": None, "due": Due(LOOK, context.now)}
+    if owed is not None:
+        moved["owed"] = (*server.owed, owed)
     decision.add("reset-state", "accepted", context.request_id, moved, details={"before": before, "after": vm_state})
     patch: dict[str, Any] = {}
     if vm_state == "error" and server.fault is None:

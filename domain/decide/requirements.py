@@ -58,11 +58,16 @@ def _swap_changes(server: Server, params: dict[str, Any], context: Context) -> d
     return {"volumes": tuple(marked)}
 
 
+def _settle_changes(server: Server, params: dict[str, Any], context: Context) -> dict[str, Any]:
+    return {"owed": tuple(msgspec.structs.replace(one, tries=one.tries + 1) for one in server.owed)}
+
+
 ON_ACCEPT: dict[str, Any] = {
     "rebuild": _rebuild_changes,
     "unshelve": _unshelve_changes,
     "attach-volume": _attach_changes,
     "swap-volume": _swap_changes,
+    "settle": _settle_changes,
 }
 
 

@@ -33,7 +33,7 @@ from hypervisor_agent.driver import (
     Progress,
     Unsupported,
 )
-from hypervisor_agent.libvirt import build, inside, interfaces, power, rescue, resize, snapshot, volumes
+from hypervisor_agent.libvirt import build, inside, interfaces, power, rescue, resize, settling, snapshot, volumes
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.connection import Connection, Disconnected
 from hypervisor_agent.libvirt.daemon import Daemons
@@ -77,6 +77,7 @@ ORDERS: dict[OrderKind, Callable[[Work], Awaitable[dict[str, Any]]]] = {
     "snapshot_volumes": snapshot.snapshot_volumes,
     "attach_interface": interfaces.attach,
     "detach_interface": interfaces.detach,
+    "settle": settling.settle,
     "set_password": inside.set_password,
     "crash_dump": inside.crash_dump,
     "console_output": inside.console_output,
@@ -310,7 +311,7 @@ class LibvirtDriver:
             return Done(await work.guest.power_state(), {"repeated": True})
         try:
             details = await action(work)
-            if order.kind in ENDS:
+            if order.kind in ENDS or work.known is None:
                 self._expected.pop(order.server_id, None)
                 return Done("nostate", details, tuple(work.steps))
             state = await (work.guest.power_state() if order.kind == "console_output" else work.stamp())

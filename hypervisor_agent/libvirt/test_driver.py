@@ -14,7 +14,7 @@ import msgspec
 
 from hypervisor_agent.driver import ConsoleAddress, ConsoleKind, Unsupported
 from hypervisor_agent.flavors import new_hardware
-from hypervisor_agent.libvirt import build, power
+from hypervisor_agent.libvirt import build, power, settling
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.domain_xml import HostTraits, domain_xml
 from hypervisor_agent.libvirt.driver import LibvirtDriver
@@ -125,6 +125,7 @@ class LibvirtTestDriver(LibvirtDriver):
         "resize": resize,
         "resize_confirm": confirm,
         "resize_revert": revert,
+        "settle": settling.settle,
     }
 
     def __init__(self, host: str, data_dir: Path, options: Mapping[str, Any]) -> None:

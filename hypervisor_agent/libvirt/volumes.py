@@ -70,15 +70,17 @@ async def swap(work: Work) -> Details:
     held = next((known for known in record.spec.volumes if known.id in (old.id, new.id)), None)
     if held is None or held.device is None:
         raise OrderFailed("volume_not_attached", f"Volume {old.id} is not attached to this server. Attach it first.")
+    device = target(held.device)
+    held = await _as_it_is(work, held, device, old, new)
     if held.id == new.id:  # done before, or never begun: a half-made copy that nobody will finish has to go
-        await _stop_copying(work, target(held.device))
+        await _stop_copying(work, device)
         await disks.grow(Path(old.path), old.size_gb)
     if held.id == old.id:
         with work.step("copy volume", 0, 80) as copied:
             if await work.guest.active() and record.rescue is None:
-                await _mirror(work, target(held.device), new, copied)
+                await _mirror(work, device, new, copied)
                 if new.size_gb > held.size_gb:
-                    await _resize_live(work, target(held.device), new.size_gb)
+                    await _resize_live(work, device, new.size_gb)
             else:
                 await disks.copy_into(Path(old.path), old.disk_format, Path(new.path), new.disk_format, copied)
         swapped = msgspec.structs.replace(new, device=held.device, boot_index=held.boot_index)
@@ -87,6 +89,19 @@ async def swap(work: Work) -> Details:
         work.remember(record)
     await _define(work)
     return {"device": held.device}
+
+
+async def _as_it_is(work: Work, held: VolumeSpec, device: str, old: VolumeSpec, new: VolumeSpec) -> VolumeSpec:
+    """The volume that the guest uses: the other one, when a swap was cut off before it could be remembered."""
+    live = await _live(work, device=device) if await work.guest.active() else None
+    if held.id != new.id or live is None or _source(live) != old.path:
+        return held
+    used = msgspec.structs.replace(old, device=held.device, boot_index=held.boot_index)
+    spec = work.record.spec
+    volumes = tuple(used if known.id == held.id else known for known in spec.volumes)
+    work.record.spec = msgspec.structs.replace(spec, volumes=volumes)
+    work.remember(work.record)
+    return used
 
 
 async def _mirror(work: Work, device: str, new: VolumeSpec, copied: Tell) -> None:

@@ -107,6 +107,7 @@ STORY: tuple[tuple[OrderKind, str], ...] = (
     ("detach_volume", "running"),
     ("attach_interface", "running"),
     ("detach_interface", "running"),
+    ("settle", "running"),
     ("console_output", "running"),
     ("snapshot", "running"),
     ("rescue", "running"),

@@ -39,7 +39,11 @@ def after(accept: dict[str, Any], task_state: str | None) -> str | None:
 
 def test_the_commands_are_novas() -> None:
     assert {rule.id for rule in MACHINE.commands.values() if not rule.internal} == set(NOVA)
-    assert [rule.id for rule in MACHINE.commands.values() if rule.internal] == ["power-sync", "extend-volume"]
+    assert [rule.id for rule in MACHINE.commands.values() if rule.internal] == [
+        "power-sync",
+        "extend-volume",
+        "settle",
+    ]
 
 
 @pytest.mark.parametrize("command", NOVA)
