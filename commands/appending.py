@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from hashlib import sha256
 
 from commands.at_hand import AtHand
 from commands.context import CommandContext
@@ -67,7 +68,11 @@ class Appending:
         context: CommandContext,
         now: datetime,
     ) -> Recorded:
-        """Append to an aggregate whose newest commit is `after`. Raises `eventlog.Conflict` and `Unavailable`."""
+        """Append to an aggregate whose newest commit is `after`. Raises `eventlog.Conflict` and `Unavailable`.
+
+        What the control plane decides by itself may be there already, appended under the same commit id by an earlier
+        try or by another conductor: then that commit is returned, and its state is what counts.
+        """
         if self._fence is not None:
             await self._fence()
         meta = Meta(
@@ -79,12 +84,20 @@ class Appending:
             idempotency_key=context.idempotency_key,
         )
         try:
-            recorded = await self.log.append(kind, id, expected=after, events=events, state=state, meta=meta)
+            cid = _commit_id(kind, id, after, events, context) if context.causation_id else None
+            recorded = await self.log.append(kind, id, expected=after, events=events, state=state, meta=meta, cid=cid)
         except LogUnavailable as error:
             raise unavailable(error) from error
         if kind == "server":
             self._at_hand.keep(recorded)
         return recorded
+
+
+def _commit_id(kind: str, id: str, after: Recorded | None, events: list[Event], context: CommandContext) -> str:
+    """The id that the same decision, on the same state and for the same cause, has whoever makes it and whenever."""
+    position = after.position if after is not None else 0
+    decision = (kind, id, str(position), context.request_id, context.causation_id, *(event.type for event in events))
+    return sha256("\n".join(decision).encode()).hexdigest()[:32]
 
 
 def made_by(meta: Meta, context: CommandContext) -> bool:

@@ -333,7 +333,10 @@ class Commands(SmallAggregates):
             if not MACHINE.legal(event.type, before, pair):
                 raise IllegalEvent(f"{event.type} from {before} to {pair}")
         stored = [Event(type=event.type, data=msgspec.Raw(encode_body(event))) for event in events]
-        recorded = await self.append("server", server.id, loaded, stored, encode_server(after), context, now)
+        state = encode_server(after)
+        recorded = await self.append("server", server.id, loaded, stored, state, context, now)
+        if bytes(recorded.commit.state) != state:  # it had been decided before, a moment earlier
+            after = decode_server(recorded.commit.state)
         return recorded, after
 
 

@@ -137,7 +137,10 @@ class SmallAggregates(Appending):
         except resources.InvalidResource as error:
             raise Invalid(str(error), hint="Send fields and types as the API describes them.") from error
         event = Event(type=f"{kind}.{verb}.succeeded", data=msgspec.Raw(msgspec.json.encode(change)))
-        recorded = await self.append(kind, id, loaded, [event], resources.encode(after), context, now)
+        encoded = resources.encode(after)
+        recorded = await self.append(kind, id, loaded, [event], encoded, context, now)
+        if bytes(recorded.commit.state) != encoded:  # it had been decided before, a moment earlier
+            after = resources.decode(kind, recorded.commit.state)
         if visible:
             await self._visible(recorded.position)
         return after
