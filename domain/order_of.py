@@ -42,7 +42,7 @@ def nic_of(interface: Interface) -> NicSpec:
     addresses = tuple(
         AddressSpec(ip.address, ip.prefix_length, ip.gateway, ip.dns, ip.version) for ip in interface.fixed_ips
     )
-    return NicSpec(interface.port_id, interface.network_id, interface.mac, addresses, interface.mtu)
+    return NicSpec(interface.port_id, interface.network_id, interface.mac, addresses, interface.mtu, tag=interface.tag)
 
 
 def volume_of(attachment: VolumeAttachment) -> VolumeSpec:
@@ -53,6 +53,7 @@ def volume_of(attachment: VolumeAttachment) -> VolumeSpec:
         device=attachment.device,
         size_gb=attachment.size_gb,
         boot_index=attachment.boot_index,
+        tag=attachment.tag,
     )
 
 
@@ -148,7 +149,6 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
         port_id = given.get("port_id") or given.get("port", {}).get("port_id")
         nic = next((nic_of(one) for one in server.interfaces if one.port_id == port_id), None)
         return {"nic": nic}
-    return {}
     if kind == "settle":
         devices = settling.devices(server)
         return {
@@ -158,3 +158,4 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
             "nics_out": [nic_of(one) for one in devices.interfaces_out],
             "nics_in": [nic_of(one) for one in devices.interfaces_in],
         }
+    return {}

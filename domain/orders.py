@@ -80,6 +80,7 @@ class NicSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     mac: str
     addresses: tuple[AddressSpec, ...] = ()
     mtu: int = 1450
+    tag: str | None = None  # its owner's name for it, told to the guest
 
 
 class VolumeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +92,7 @@ class VolumeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     device: str | None = None  # "/dev/vdb", or null: the driver picks the next free one
     size_gb: int = 0
     boot_index: int | None = None
+    tag: str | None = None  # its owner's name for it, told to the guest
 
 
 class GuestSpec(msgspec.Struct, frozen=True, omit_defaults=True):

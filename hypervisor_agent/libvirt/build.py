@@ -11,7 +11,7 @@ import msgspec
 
 from domain.orders import GuestSpec, ImageSpec, VolumeSpec
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt import config_drive, disks
+from hypervisor_agent.libvirt import disks
 from hypervisor_agent.libvirt.copying import Tell
 from hypervisor_agent.libvirt.domain_xml import root_volume, with_devices
 from hypervisor_agent.libvirt.record import GuestRecord
@@ -32,7 +32,7 @@ async def create_disk(work: Work) -> Details:
 async def make_config_drive(work: Work) -> Details:
     spec = adopt_spec(work)
     with work.step("write config drive", 30):
-        await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
+        await work.describe(spec)
     return {}
 
 
@@ -43,9 +43,9 @@ async def spawn(work: Work) -> Details:
         return {}
     await create_disk(work)
     if not work.files.config_drive.exists():
-        await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
+        await work.describe(spec)
     with work.step("define guest", 50):
-        await work.define()
+        await work.prepare()
     with work.step("start guest", 60):
         await work.start()
     return {}
@@ -68,10 +68,9 @@ async def rebuild(work: Work) -> Details:
     elif image is not None:
         with work.step("fill root volume", 30, 60) as copied:
             await _fill(root, msgspec.convert(image, ImageSpec), copied)
-    with work.step("write config drive", 60):
-        await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
+    with work.step("define guest", 60):
+        await work.prepare()
     with work.step("start guest", 70):
-        await work.define()
         await work.start()
     return {}
 

@@ -1,5 +1,8 @@
 """The config drive: an ISO 9660 image labelled config-2, laid out as OpenStack's (cloud-init reads it as such).
 
+It stands in for a metadata service, so it is written anew before every start: a guest that boots reads what its server
+is by then.
+
 https://docs.openstack.org/nova/latest/user/metadata.html describes the files.
 """
 
@@ -9,6 +12,7 @@ import base64
 import binascii
 import ipaddress
 import json
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,15 +24,16 @@ from hypervisor_agent.driver import OrderFailed
 
 LABEL = "config-2"
 VERSION = "latest"
+SEED_BYTES = 512  # of random_seed, as Nova's
 
 
-def write(path: Path, spec: GuestSpec) -> None:
+def write(path: Path, files: dict[str, bytes]) -> None:
     """Write the drive, whole or not at all. Blocking, a few milliseconds."""
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
     _folder(iso, "openstack")
     _folder(iso, f"openstack/{VERSION}")
-    for name, content in contents(spec).items():
+    for name, content in files.items():
         full = f"openstack/{VERSION}/{name}"
         iso.add_fp(
             BytesIO(content),
@@ -43,10 +48,10 @@ def write(path: Path, spec: GuestSpec) -> None:
     fresh.replace(path)
 
 
-def contents(spec: GuestSpec) -> dict[str, bytes]:
-    """The files by name."""
+def contents(spec: GuestSpec, seed: bytes, devices: Sequence[dict[str, Any]] = ()) -> dict[str, bytes]:
+    """The files by name. `seed`: entropy for the guest; `devices`: those with a tag, as `tagged` finds them."""
     files = {
-        "meta_data.json": _json(meta_data(spec)),
+        "meta_data.json": _json(meta_data(spec, seed, devices)),
         "network_data.json": _json(network_data(spec.nics)),
         "vendor_data.json": _json({}),
     }
@@ -58,7 +63,7 @@ def contents(spec: GuestSpec) -> dict[str, bytes]:
     return files
 
 
-def meta_data(spec: GuestSpec) -> dict[str, Any]:
+def meta_data(spec: GuestSpec, seed: bytes, devices: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     data: dict[str, Any] = {
         "uuid": spec.server_id,
         "name": spec.name,
@@ -68,13 +73,19 @@ def meta_data(spec: GuestSpec) -> dict[str, Any]:
         "launch_index": 0,
         "meta": spec.metadata,
         "public_keys": dict(spec.ssh_public_keys),
-        "keys": [{"name": name, "type": "ssh", "data": key} for name, key in spec.ssh_public_keys],
-        "devices": [],
+        "keys": [{"name": name, "type": _key_type(key), "data": key} for name, key in spec.ssh_public_keys],
+        "random_seed": base64.b64encode(seed).decode(),
+        "devices": list(devices),
         "dedicated_cpus": [],
     }
     if spec.admin_password:
         data["admin_pass"] = spec.admin_password
     return data
+
+
+def _key_type(key: str) -> str:
+    """A certificate's text begins so; an SSH key is one line of another form."""
+    return "x509" if key.startswith("-----BEGIN") else "ssh"
 
 
 def network_data(nics: tuple[NicSpec, ...]) -> dict[str, Any]:

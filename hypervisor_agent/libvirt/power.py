@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from domain.orders import PowerStateName
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt import config_drive
 from hypervisor_agent.libvirt.work import Work
 
 Details = dict[str, Any]
@@ -26,22 +23,9 @@ async def power_on(work: Work) -> Details:
             await work.guest.force_off()
         with work.step("start guest", 20):
             if state != "suspended":
-                await _define(work)
+                await work.prepare()
             await work.start()
     return {}
-
-
-async def _define(work: Work) -> None:
-    """As the record says, with the addresses that its ports have by now: a starting guest reads them again."""
-    record = work.record
-    told = {nic.port_id: nic for nic in work.order.spec.nics}
-    nics = tuple(told.get(nic.port_id, nic) for nic in record.spec.nics)
-    if nics != record.spec.nics:
-        record.spec = msgspec.structs.replace(record.spec, nics=nics)
-        work.remember(record)
-        if work.files.config_drive.exists():
-            await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
-    await work.define()
 
 
 async def power_off(work: Work) -> Details:
@@ -56,7 +40,7 @@ async def reboot_soft(work: Work) -> Details:
     with work.step("stop guest", 10):
         clean = await work.guest.shut_off(grace_seconds(work))
     with work.step("start guest", 60):
-        await _define(work)
+        await work.prepare()
         await work.start()
     return {"clean": clean}
 
@@ -66,7 +50,7 @@ async def reboot_hard(work: Work) -> Details:
     with work.step("stop guest", 10):
         await work.guest.force_off()
     with work.step("start guest", 50):
-        await _define(work)
+        await work.prepare()
         await work.start()
     return {}
 

@@ -13,7 +13,6 @@ import msgspec
 
 from domain.orders import ImageSpec
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt import config_drive
 from hypervisor_agent.libvirt.domain_xml import image_of, root_volume
 from hypervisor_agent.libvirt.power import grace_seconds
 from hypervisor_agent.libvirt.record import Rescue
@@ -42,11 +41,8 @@ async def rescue(work: Work) -> Details:
         async with work.services.images_lock:
             await work.overlay(work.files.rescue_disk, source, 1, copied)
             work.remember(record)
-        password = work.order.params.get("admin_password") or record.spec.admin_password
-        spec = msgspec.structs.replace(record.spec, admin_password=password)
-        await work.services.connection.run(config_drive.write, work.files.config_drive, spec)
     with work.step("start guest", 60):
-        await work.define()
+        await work.prepare(work.order.params.get("admin_password"))
         await work.start()
     return {}
 
@@ -62,9 +58,8 @@ async def unrescue(work: Work) -> Details:
         await work.guest.shut_off(grace_seconds(work))
     record.rescue = None
     work.remember(record)
-    await work.services.connection.run(config_drive.write, work.files.config_drive, record.spec)
     with work.step("start guest", 50):
-        await work.define()
+        await work.prepare()
         await work.start()
     work.files.rescue_disk.unlink(missing_ok=True)
     await work.remove_unused_images()

@@ -75,6 +75,6 @@ async def revert(work: Work) -> Details:
 
 async def _define_and_start(work: Work, *, running: bool) -> None:
     with work.step("start guest" if running else "define guest", 60):
-        await work.define()
+        await work.prepare()
         if running:
             await work.start()

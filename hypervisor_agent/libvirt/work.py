@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import libvirt
+import msgspec
 
-from domain.orders import ImageSpec, Order, PowerStateName, SubStep
+from domain.orders import GuestSpec, ImageSpec, Order, PowerStateName, SubStep
 from hypervisor_agent.driver import OrderFailed, Progress
-from hypervisor_agent.libvirt import disks, images
+from hypervisor_agent.libvirt import config_drive, disks, images, tagged
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.connection import Connection
 from hypervisor_agent.libvirt.copying import Tell, on_loop
@@ -101,6 +104,30 @@ class Work:
         async with self.services.images_lock:
             await self.services.connection.run(images.remove_unused, self.services.files)
 
+    async def describe(self, spec: GuestSpec, devices: Sequence[dict[str, Any]] = ()) -> None:
+        """Write the config drive; see `config_drive` and `tagged`."""
+        files = config_drive.contents(spec, os.urandom(config_drive.SEED_BYTES), devices)
+        await self.services.connection.run(config_drive.write, self.files.config_drive, files)
+
+    async def prepare(self, admin_password: str | None = None) -> None:
+        """Before a start: config drive and definition say what the server is by now; a starting guest reads them.
+
+        Where the devices with a tag are is known when they are defined, so then the drive is written once more. A
+        host without config drives (libvirt's test driver) only defines.
+        """
+        record = self.record
+        now = by_now(record.spec, self.order.spec)
+        if now != record.spec:
+            record.spec = now
+            self.remember(record)
+        spec = msgspec.structs.replace(now, admin_password=admin_password or now.admin_password)
+        has_drive = self.files.config_drive.exists()
+        if has_drive:
+            await self.describe(spec)
+        await self.define()
+        if has_drive and tagged.any_tagged(spec):
+            await self.describe(spec, tagged.devices(spec, await self.guest.definition()))
+
     async def define(self) -> None:
         """Let libvirt's definition be what the record says. A guest that runs has it from its next start."""
         await self.guest.define(domain_xml(self.record, self.files, self.services.traits))
@@ -135,3 +162,17 @@ class Work:
             )
         self.remember(record)
         return record.power_state
+
+
+def by_now(known: GuestSpec, told: GuestSpec) -> GuestSpec:
+    """A guest's spec with what changes without an order: names, metadata, the addresses of its ports, tags."""
+    nics = {nic.port_id: nic for nic in told.nics}
+    tags = {volume.id: volume.tag for volume in told.volumes}
+    return msgspec.structs.replace(
+        known,
+        name=told.name,
+        hostname=told.hostname,
+        metadata=told.metadata,
+        nics=tuple(nics.get(nic.port_id, nic) for nic in known.nics),
+        volumes=tuple(msgspec.structs.replace(one, tag=tags.get(one.id, one.tag)) for one in known.volumes),
+    )

@@ -1,0 +1,47 @@
+"""Devices that their owner gave a tag: where the guest finds them on its buses, for its config drive.
+
+The form is Nova's (https://docs.openstack.org/nova/latest/user/metadata.html). Pure: the guest's spec and libvirt's
+definition of it go in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from domain.orders import GuestSpec
+from hypervisor_agent.libvirt.domain_xml import target
+
+
+def any_tagged(spec: GuestSpec) -> bool:
+    return any(nic.tag for nic in spec.nics) or any(volume.tag for volume in spec.volumes)
+
+
+def devices(spec: GuestSpec, definition: Element) -> list[dict[str, Any]]:
+    """The tagged devices that are in the definition: a rescued guest is without its volumes."""
+    nics = {nic.mac.lower(): nic for nic in spec.nics if nic.tag}
+    volumes = {target(volume.device): volume for volume in spec.volumes if volume.tag and volume.device}
+    found: list[dict[str, Any]] = []
+    for interface in definition.findall("devices/interface"):
+        nic = nics.get(_attribute(interface, "mac", "address"))
+        if nic is not None:
+            found.append({"type": "nic", "mac": nic.mac} | _place(interface) | {"tags": [nic.tag]})
+    for disk in definition.findall("devices/disk"):
+        volume = volumes.get(_attribute(disk, "target", "dev"))
+        if volume is not None and disk.findtext("serial") == volume.id:
+            known = {"type": "disk", "serial": volume.id, "path": volume.device}
+            found.append(known | _place(disk) | {"tags": [volume.tag]})
+    return found
+
+
+def _place(device: Element) -> dict[str, str]:
+    address = device.find("address")
+    if address is None or address.get("type") != "pci":
+        return {"bus": "none", "address": "none"}
+    domain, bus, slot, function = (int(address.get(part, "0"), 16) for part in ("domain", "bus", "slot", "function"))
+    return {"bus": "pci", "address": f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"}
+
+
+def _attribute(device: Element, part: str, name: str) -> str:
+    found = device.find(part)
+    return "" if found is None else found.get(name, "").lower()
