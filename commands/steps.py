@@ -6,17 +6,13 @@ conductor that died in between does it again. A refusal or a missing thing becom
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
-from commands import steps_volumes
+from commands import steps_images, steps_volumes
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
@@ -26,13 +22,14 @@ from commands.networking import addresses_of, allocate_port, release_port
 from commands.security_groups import group_ids
 from commands.server_ports import group_names, no_address
 from commands.settings import CommandSettings
+from commands.steps_images import ImageSteps
 from commands.steps_volumes import VolumeSteps
 from commands.volume_files import VolumeFiles
 from domain.decide import StepOutcome
-from domain.errors import Conflict, NotFound, Rejected, Unavailable
+from domain.errors import Conflict, Rejected, Unavailable
 from domain.orders import Fault
-from domain.resources import Image, Network, Port
-from domain.scheduling import NO_VALID_HOST, place
+from domain.resources import Network, Port
+from domain.scheduling import NO_VALID_HOST
 from domain.server import Interface, NetworkRequest, Operation, Server
 from domain.settling import rest_of
 from domain.workflows import UNDO
@@ -86,7 +83,7 @@ async def _nothing(steps: Steps, server: Server) -> None:
 async def _schedule(steps: Steps, server: Server) -> StepOutcome:
     operation = server.operation
     assert operation is not None
-    placement = place(steps.capacity.view(), steps.capacity.demand(server))
+    placement = steps.capacity.place(steps.capacity.demand(server))
     evidence = {"placement": placement.evidence()}
     if placement.host is None:
         message = NO_VALID_HOST
@@ -122,8 +119,8 @@ async def _claim_resize(steps: Steps, server: Server) -> StepOutcome | None:
         ram=max(0, flavor["ram"] - server.flavor.ram),
         disk=max(0, flavor["disk"] - server.flavor.disk),
     )
-    demand = msgspec.structs.replace(demand, flavor=wanted, forced_host=server.host, group_policy=None)
-    placement = place(steps.capacity.view(), demand)
+    demand = msgspec.structs.replace(demand, flavor=wanted, group_policy=None)
+    placement = steps.capacity.place_on(server.host or "", demand)
     evidence = {"placement": placement.evidence()}
     if placement.host is None:
         fault = Fault("no_valid_host", NO_VALID_HOST, details=placement.summary())
@@ -271,94 +268,17 @@ async def _release_interface(steps: Steps, server: Server) -> dict[str, Any]:
     return {"interfaces": rest}
 
 
-async def _publish_image(steps: Steps, server: Server) -> dict[str, Any]:
-    """The agent has written the file: measure it, and let the image be used."""
-    operation = server.operation
-    assert operation is not None
-    image_id = operation.params["image_id"]
-    path = steps.settings.images_dir / image_id
-    size, md5, sha512 = await asyncio.to_thread(_digest, path)
-    found = {
-        "status": "active",
-        "size": size,
-        "checksum": md5,
-        "os_hash_algo": "sha512",
-        "os_hash_value": sha512,
-        "disk_format": "qcow2",
-        "container_format": "bare",
-    }
-    try:
-        await steps.commands.update("image", image_id, found, steps.context(server), verb="activate")
-    except NotFound:
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        raise
-    return {}
-
-
-def _digest(path: Path) -> tuple[int, str, str]:
-    if not path.exists():  # a driver without real disks (simulated, test) has nothing to keep
-        path.write_bytes(b"")
-    md5, sha512 = hashlib.md5(usedforsecurity=False), hashlib.sha512()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            md5.update(chunk)
-            sha512.update(chunk)
-    return path.stat().st_size, md5.hexdigest(), sha512.hexdigest()
-
-
-async def drop_image(commands: Commands, settings: CommandSettings, image_id: str, context: CommandContext) -> None:
-    """Delete an image and its file; one that is gone already is no error."""
-    with contextlib.suppress(NotFound):
-        await commands.delete("image", image_id, context)
-    await asyncio.to_thread((settings.images_dir / image_id).unlink, missing_ok=True)
-
-
-async def _discard_image(steps: Steps, server: Server) -> dict[str, Any]:
-    operation = server.operation
-    assert operation is not None
-    if operation.params.get("image_id"):
-        await drop_image(steps.commands, steps.settings, operation.params["image_id"], steps.context(server))
-    return {}
-
-
-async def _delete_shelved_image(steps: Steps, server: Server) -> dict[str, Any]:
-    if server.shelved_image_id:
-        await drop_image(steps.commands, steps.settings, server.shelved_image_id, steps.context(server))
-    return {}
-
-
-async def _find_shelved_image(steps: Steps, server: Server) -> dict[str, Any]:
-    image = await steps.commands.load("image", server.shelved_image_id or "")
-    if not isinstance(image, Image) or image.status != "active":
-        raise NotFound(
-            f"Image {server.shelved_image_id} could not be found.",
-            hint="The image made by shelve was deleted: the server cannot come back from it.",
-        )
-    return {}
-
-
-async def _rotate_backups(steps: Steps, server: Server) -> dict[str, Any]:
-    """Delete the oldest backups of this kind beyond the number to keep."""
-    operation = server.operation
-    assert operation is not None
-    keep, kind = int(operation.params["rotation"]), operation.params["backup_type"]
-    images = [cast(Image, one) for one in await steps.read.resources("image", project_id=server.project_id)]
-    backups = [
-        one
-        for one in images
-        if one.properties.get("backup_type") == kind
-        and one.properties.get("instance_uuid") == server.id
-        and (one.status == "active" or one.id == operation.params["image_id"])
-    ]
-    backups.sort(key=lambda one: (str(one.created_at), one.id), reverse=True)
-    for old in backups[keep:]:
-        await drop_image(steps.commands, steps.settings, old.id, steps.context(server))
-    return {}
-
-
 def _volume_steps(steps: Steps, server: Server) -> VolumeSteps:
     files = VolumeFiles(steps.commands, steps.read, steps.settings.images_dir, steps.settings.volumes_dir)
     return VolumeSteps(files, server, steps.context(server))
+
+
+def _image(control: str) -> Callable[[Steps, Server], Awaitable[Any]]:
+    async def step(steps: Steps, server: Server) -> Any:
+        images = ImageSteps(steps.commands, steps.read, steps.settings, server, steps.context(server))
+        return await steps_images.STEPS[control](images)
+
+    return step
 
 
 def _volume(control: str) -> Callable[[Steps, Server], Awaitable[Any]]:
@@ -415,12 +335,8 @@ _STEPS: dict[str, Callable[[Steps, Server], Awaitable[Any]]] = {
     "allocate_port": _allocate_port,
     "forget_interface": _forget_interface,
     "release_interface": _release_interface,
-    "publish_image": _publish_image,
-    "discard_image": _discard_image,
-    "delete_shelved_image": _delete_shelved_image,
-    "find_shelved_image": _find_shelved_image,
-    "rotate_backups": _rotate_backups,
     "give_back": _give_back,
     "give_back_owed": _give_back_owed,
+    **{control: _image(control) for control in steps_images.STEPS},
     **{control: _volume(control) for control in steps_volumes.STEPS},
 }

@@ -19,7 +19,7 @@ import msgspec
 from commands import disks
 from commands.context import CommandContext
 from commands.volume_files import VolumeFiles, least_gb, of_image
-from domain import block_devices, volumes
+from domain import block_devices, images, volumes
 from domain.decide import StepOutcome
 from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import Image, Volume, VolumeSnapshot
@@ -314,9 +314,11 @@ async def roll_extending(steps: VolumeSteps) -> dict[str, Any]:
 async def create_snapshots(steps: VolumeSteps) -> StepOutcome:
     """A snapshot of every volume, there and still empty: the agent fills them all in one instant."""
     server, operation = steps.server, steps.operation
+    image_id, commands = operation.params["image_id"], steps.files.commands
+    await commands.update("image", image_id, {}, steps.context, verb="save", check=images.begin_saving)
     found = []
     for attachment in server.volumes:
-        snapshot_id = str(uuid5(NAMESPACE_OID, f"{operation.params['image_id']}/{attachment.volume_id}"))
+        snapshot_id = str(uuid5(NAMESPACE_OID, f"{image_id}/{attachment.volume_id}"))
         fields = {
             "name": f"snapshot for {operation.params['name']}",
             "project_id": server.project_id,
@@ -326,8 +328,8 @@ async def create_snapshots(steps: VolumeSteps) -> StepOutcome:
             "status": "creating",
             "made_by": server.id,
         }
-        if await steps.files.commands.load("volume_snapshot", snapshot_id) is None:
-            await steps.files.commands.create("volume_snapshot", fields, steps.context, id=snapshot_id)
+        if await commands.load("volume_snapshot", snapshot_id) is None:
+            await commands.create("volume_snapshot", fields, steps.context, id=snapshot_id)
         found.append(
             {
                 "snapshot_id": snapshot_id,
@@ -373,6 +375,7 @@ async def discard_snapshots(steps: VolumeSteps) -> dict[str, Any]:
         with contextlib.suppress(NotFound):
             await steps.files.delete("volume_snapshot", snapshot_id, steps.context)
     with contextlib.suppress(NotFound):
+        await steps.files.commands.update("image", image_id, {}, steps.context, verb="fail", check=images.cut_off)
         await steps.files.commands.delete("image", image_id, steps.context)
     return {}
 
@@ -399,11 +402,11 @@ async def came_too_late(control: str, steps: VolumeSteps, now: Server) -> None:
                 if wanted.made_here:
                     await steps.drop(wanted.volume_id)
     taken = {"begin_attach": "volume", "record_volume": "volume", "begin_swap": "new", "record_swap": "new"}
+    if now.owed and control in ("record_volume", "record_swap"):
+        return  # the guest has it until that is settled
     if control in taken and now.attachment(params[taken[control]]["id"]) is None:
         await steps.let_go(params[taken[control]]["id"])
     if control == "create_snapshots":
-    if now.owed and control in ("record_volume", "record_swap"):
-        return  # the guest has it until that is settled
         await discard_snapshots(steps)
 
 

@@ -24,7 +24,7 @@ from commands.handler import Commands
 from commands.lease import LeaseLost
 from commands.lookup import Lookup
 from commands.settings import CommandSettings
-from commands.steps import drop_image
+from commands.steps_images import drop_image
 from domain import volumes as rules
 from domain.resources import Image, Resource, Volume
 from domain.server import Server

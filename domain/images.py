@@ -3,8 +3,10 @@
 Each function returns the fields to change, None when it already is so, and raises `Rejected` when it may not be.
 
     queued ──upload──► saving ──► active ◄──► deactivated
-       ▲                 │
+       ▲                 │ └──► killed
        └────abandoned────┘
+
+Killed is what a server or a volume was to fill and does not: nobody can begin it anew.
 """
 
 from __future__ import annotations
@@ -72,8 +74,15 @@ def _switch(image: Image, before: str, after: str) -> Change:
     return {"status": after}
 
 
+def begin_saving(image: Image) -> Change:
+    """The host of a server is about to write its data."""
+    return _move(image, ("queued", "saving"), {"status": "saving"})
+
+
 def begin_upload(image: Image) -> Change:
-    """Data is on its way. An upload that a killed process left is begun anew."""
+    """Data is on its way from a user. An upload that a killed process left is begun anew."""
+    if image.status == "saving" and (image.made_for or image.volume_id):
+        raise Conflict(f"Image {image.id} is being filled already.", hint="Wait for it to end.")
     if not image.disk_format or not image.container_format:
         raise Invalid(
             "Properties disk_format, container_format must be set prior to saving data.",
@@ -93,7 +102,7 @@ def abandon_upload(image: Image) -> Change:
 
 def cut_off(image: Image) -> Change:
     """Nobody fills it any more, and nobody can begin anew."""
-    return {"status": "killed"} if image.status == "saving" else None
+    return {"status": "killed"} if image.status in ("queued", "saving") else None
 
 
 def _move(image: Image, before: tuple[str, ...], fields: dict[str, Any]) -> Change:

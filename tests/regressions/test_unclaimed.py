@@ -36,9 +36,11 @@ async def test_what_nobody_claims_is_freed_and_what_somebody_works_on_is_left(
     hangs = {"latency": {"snapshot": "hang"}}
     async with System.open(own_nats, tmp_path, driver_options=hangs, unclaimed_seconds=0.5) as system:
         server = await system.create()
+        await system.stop_conductor()  # nobody sweeps before the command is given, however long that takes
         filled = await image_for(system, server.id)
         params = {"name": "made", "metadata": {}, "properties": {}, "image_id": filled}
         await system.commands.server("create-image", server.id, params, context())
+        await system.start_conductor()
         image, somebodys = await image_for(system, server.id), await image_for(system, "")
         volume = await volume_for(system, server.id)
 
@@ -48,7 +50,7 @@ async def test_what_nobody_claims_is_freed_and_what_somebody_works_on_is_left(
         async with asyncio.timeout(60):
             while not await freed():
                 await asyncio.sleep(0.05)
-        assert await status(system, "image", filled) == "queued"
+        assert await status(system, "image", filled) == "saving"
         assert await status(system, "image", somebodys) == "queued"
         await system.do("force-delete", server.id)
 
