@@ -152,8 +152,15 @@ def evidence(action: ActionRow | None) -> Evidence | None:
         placement = step.details.get("placement")
         if isinstance(placement, dict):
             dropped = tuple(
-                {"host": one["host"], "filter": one["filter"], "need": one["need"], "have": one["have"], "weight": None}
+                {
+                    "host": host,
+                    "filter": one["filter"],
+                    "need": one["need"],
+                    "have": one["have"] or host,
+                    "weight": None,
+                }
                 for one in placement.get("dropped", ())
+                for host in (one["hosts"] if "hosts" in one else (one["host"],))  # one by one, as it once was
             )
             weighed = tuple(
                 {"host": host, "filter": None, "need": None, "have": None, "weight": weight}

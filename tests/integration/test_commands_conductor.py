@@ -108,7 +108,7 @@ async def test_no_valid_host_keeps_the_evidence(system: System) -> None:
     bodies = [decode_event(event.type, event.data).body for one in commits for event in one.commit.events]
     evidence = next(body.details["placement"] for body in bodies if body.details)
     assert {one["filter"] for one in evidence["dropped"]} == {"MEMORY_MB"}
-    assert {one["host"] for one in evidence["dropped"]} == set(system.hosts)
+    assert {host for one in evidence["dropped"] for host in one["hosts"]} == set(system.hosts)
 
 
 @pytest.mark.parametrize("command", ["stop", "pause", "suspend", "reboot-hard"])

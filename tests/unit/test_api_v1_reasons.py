@@ -118,7 +118,10 @@ def test_no_valid_host_comes_with_its_evidence() -> None:
     placement: dict[str, Any] = {
         "host": None,
         "weights": {},
-        "dropped": [{"host": "host-1", "filter": "RAM", "need": "512 MB", "have": "96 MB free"}],
+        "dropped": [
+            {"host": "host-1", "filter": "RAM", "need": "512 MB", "have": "96 MB free"},  # as it was once kept
+            {"hosts": ["host-2", "host-3"], "filter": "RequestedHost", "need": "host-1", "have": None},
+        ],
     }
     failed = action(
         "create", step("schedule", fault, host=None, details={"placement": placement}), outcome="failed", fault=fault
@@ -126,8 +129,13 @@ def test_no_valid_host_comes_with_its_evidence() -> None:
     state = server(vm_state="error", fault=ServerFault(500, fault.message, NOW, reason="no_valid_host"))
     found = reasons(state, [failed], [], [])
     assert found.evidence is not None
-    assert [row["have"] for row in found.evidence.rows] == ["96 MB free"]
-    assert found.evidence.summary == "Every host was dropped (RAM: 1)."
+    rows = {row["host"]: (row["filter"], row["have"]) for row in found.evidence.rows}
+    assert rows == {
+        "host-1": ("RAM", "96 MB free"),
+        "host-2": ("RequestedHost", "host-2"),
+        "host-3": ("RequestedHost", "host-3"),
+    }
+    assert found.evidence.summary == "Every host was dropped (RAM: 1, RequestedHost: 2)."
     assert "smaller flavor" in found.advice[0]
     assert evidence(action("stop")) is None
 
