@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from api import metrics
+from api import compute, metrics
 from api.http import Json, services
 from eventlog.errors import LogUnavailable
 
@@ -61,8 +61,8 @@ async def openapi(request: Request) -> Response:
 
 
 def describe(routes: list[BaseRoute]) -> dict[str, Any]:
-    """An OpenAPI 3.1 document of every route, from the routing table and the handlers' docstrings."""
-    paths: dict[str, Any] = {}
+    """An OpenAPI 3.1 document of every route, from the routing tables and the handlers' docstrings."""
+    paths: dict[str, Any] = compute.described()
     for path, route in _walk("", routes):
         for method in sorted((route.methods or {"GET"}) - {"HEAD"}):
             summary = (inspect.getdoc(route.endpoint) or route.name).splitlines()[0]

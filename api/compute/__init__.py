@@ -7,7 +7,8 @@ read comes from the read model.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from starlette.routing import BaseRoute, Mount
 
@@ -40,7 +41,8 @@ from api.compute import (
     usage,
     volume_attachments,
 )
-from api.compute.dispatch import ComputeApi
+from api.compute.description import describe
+from api.compute.dispatch import ComputeApi, Route
 
 if TYPE_CHECKING:
     from api.services import Services
@@ -83,4 +85,13 @@ def routes(services: Services) -> list[BaseRoute]:
 
 def application(services: Services) -> ComputeApi:
     """The same as an application of its own, which answers everything below /compute."""
-    return ComputeApi(services, (route for module in MODULES for route in module.ROUTES))
+    return ComputeApi(services, _all_routes())
+
+
+def described() -> dict[str, dict[str, Any]]:
+    """Every path of this API, as OpenAPI describes paths."""
+    return describe(_all_routes())
+
+
+def _all_routes() -> Iterator[Route]:
+    return (route for module in MODULES for route in module.ROUTES)

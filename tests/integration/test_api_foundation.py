@@ -80,6 +80,11 @@ async def test_health_readiness_metrics_and_description(api: Deployment) -> None
         described = (await client.get("/openapi.json")).json()
     assert described["paths"]["/identity/v3/auth/tokens"]["post"]["summary"].startswith("Sign in")
     assert "/network/v2.0/ports/{id}" in described["paths"]
+    action = described["paths"]["/compute/v2.1/servers/{server_id}/action"]["post"]
+    assert action["x-openstack-microversions"] == {"min": "2.1", "max": "2.96"}
+    tag = described["paths"]["/compute/v2.1/servers/{server_id}/tags/{tag_id}"]["put"]
+    assert [one["name"] for one in tag["parameters"]] == ["server_id", "tag_id"]
+    assert described["paths"]["/compute/v2.1/os-fping"]["get"]["deprecated"]
 
 
 async def test_a_cookie_signs_reads_in_and_foreign_sites_change_nothing(api: Deployment) -> None:
