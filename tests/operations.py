@@ -21,7 +21,7 @@ from tests.running import until
 from tests.seen import PASSED
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "operations-matrix.md"
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 90.0
 YES, NO = "yes", "refused"
 
 
@@ -43,9 +43,9 @@ class Trial:
         newest: dict[str, Any] = answer.json()["actions"][0]
         return newest
 
-    def went_wrong(self) -> str | None:
+    def went_wrong(self, last: dict[str, Any] | None = None) -> str | None:
         """What the history says of the operation being tried, if it failed. To be asked last: both end at once."""
-        last = self.newest_action()
+        last = last or self.newest_action()
         failed = last["request_id"] != self.earlier and last["result"] == "Error"
         return f"failed: {last['text']}" if failed else None
 
@@ -60,7 +60,8 @@ class Trial:
         def ended() -> Any:
             server = self.guest.server
             there = server.status == status and not server.task_state
-            return self.went_wrong() or (status if there and self.newest_action()["finish_time"] else None)
+            last = self.newest_action()
+            return self.went_wrong(last) or (status if there and last["finish_time"] else None)
 
         outcome = until(ended, f"the server is {status}", SETTLE_SECONDS)
         if outcome != status:
