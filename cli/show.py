@@ -23,12 +23,29 @@ def show(data: Path, config: Path | None, tables: Tables, server: str, as_of: st
     from cli.client import connect
 
     with connect(data) as system:
-        shown = system.get(f"/v1/servers/{system.server_id(server)}", as_of=as_of)
+        address = f"/v1/servers/{system.server_id(server)}"
+        shown = system.get(address, as_of=as_of)
+        led_to_it = shown.pop("as_of", None) or system.get(address, as_of=shown["position"])["as_of"]
     if as_json:
-        output.as_json(shown)
+        output.as_json(shown | {"as_of": led_to_it})
         return
     flat = [[key, _text(value)] for key, value in _leading(shown) if value not in (None, "", [], {})]
     output.table("", ["field", "value"], flat)
+    output.table("What led to it", ["", ""], _origin(led_to_it))
+
+
+def _origin(commit: dict[str, Any]) -> list[list[Any]]:
+    """Who and what made the state: the action and who asked for it, and the commit of it that is the newest."""
+    action = commit["action"]
+    asked = [["action", action["command"]], ["asked by", action["asked_by"]]] if action is not None else []
+    return [
+        *asked,
+        ["request", commit["request_id"]],
+        ["position", commit["position"]],
+        ["at", output.when(commit["at"])],
+        ["appended by", commit["by"].get("user_name") or commit["by"]["user_id"]],
+        ["events", ", ".join(commit["events"])],
+    ]
 
 
 def _leading(shown: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ command.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +19,11 @@ from api.v1.scope import PAGE_LIMIT, only_known, visible_server, whole_number
 from domain.errors import Invalid
 from domain.server import Server
 from domain.states import status, statuses_to_states
+from eventlog.envelope import Recorded
 from projections.query import InvalidQuery, MarkerNotFound, ServerQuery, StatePair
+
+if TYPE_CHECKING:
+    from api.services import Services
 
 KNOWN = ("name", "status", "host", "deleted", "all_projects", "limit", "marker")
 
@@ -110,7 +114,8 @@ def summary(server: Server) -> dict[str, Any]:
 async def one(request: Request) -> Response:
     """Show a server
 
-    `as_of` (a position or a time) shows it as it was then; the commands legal now are shown for now only.
+    `as_of` (a position or a time) shows it as it was then, and who and what led to that; the commands legal now are
+    shown for now only.
     """
     at = services(request)
     server = await visible_server(request)
@@ -118,22 +123,25 @@ async def one(request: Request) -> Response:
     moment = request.query_params.get("as_of")
     if moment is not None:
         then, recorded = await state_at(at, server.id, parse(moment))
-        meta = recorded.commit.meta
-        then_body = {
-            "server": document(then, who),
-            "as_of": {
-                "position": recorded.position,
-                "at": meta.occurred_at,
-                "by": meta.actor,
-                "request_id": meta.request_id,
-                "events": [event.type for event in recorded.commit.events],
-                "newest": then.version == server.version,
-            },
-        }
-        return Json(then_body, headers={"ETag": f'"{then.version}"'})
+        led_to_it = await _led_to(at, recorded) | {"newest": then.version == server.version}
+        return Json({"server": document(then, who), "as_of": led_to_it}, headers={"ETag": f'"{then.version}"'})
     body: dict[str, Any] = {
         "server": document(server, who),
         "commands": legal_now(at, server, who),
         "position": at.read.position,
     }
     return Json(body, headers={"ETag": f'"{server.version}"', "X-Log-Position": str(at.read.position)})
+
+
+async def _led_to(at: Services, recorded: Recorded) -> dict[str, Any]:
+    """Where a state came from: the commit that made it, and the action that the commit belongs to with who asked."""
+    meta = recorded.commit.meta
+    action = await at.read.action(recorded.commit.id, meta.request_id)
+    return {
+        "position": recorded.position,
+        "at": meta.occurred_at,
+        "by": meta.actor,
+        "request_id": meta.request_id,
+        "action": None if action is None else {"command": action.command, "asked_by": action.user_name},
+        "events": [event.type for event in recorded.commit.events],
+    }

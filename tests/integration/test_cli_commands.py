@@ -51,10 +51,17 @@ def test_show_looks_back(system: Running) -> None:
     events = [json.loads(line) for line in output_of(system, "events", "--server", "web", "--json").splitlines()]
     created = next(event for event in events if event["type"] == "server.create.succeeded")
     position = created["id"].split(".")[0]
-    assert "SHUTOFF" in output_of(system, "show", "web")
+    now = output_of(system, "show", "web")
+    assert "SHUTOFF" in now
+    assert "server.stop.succeeded" in now
     then = output_of(system, "show", "web", "--as-of", position)
     assert "ACTIVE" in then
     assert "SHUTOFF" not in then
+    led_to_it = json.loads(output_of(system, "show", "web", "--as-of", position, "--json"))["as_of"]
+    assert (led_to_it["action"], led_to_it["by"]["user_name"]) == (
+        {"command": "create", "asked_by": "demo"},
+        "conductor",
+    )
 
 
 def test_events_begin_where_they_are_told_to(system: Running) -> None:
@@ -127,7 +134,7 @@ def test_readers_may_go_away_and_people_may_interrupt(system: Running) -> None:
                 with system.client() as client:
                     system.create_server(client, "news")
             try:
-                process.wait(30)
+                process.wait(60)
             finally:
                 process.kill()
             assert process.stderr.read() == ""
@@ -155,7 +162,7 @@ def test_a_history_is_followed_while_it_happens(system: Running) -> None:
                     assert line
                 assert "done in " in line
                 process.send_signal(signal.SIGINT)
-                assert process.wait(30) == 130
+                assert process.wait(60) == 130
             finally:
                 process.kill()
     assert output_of(system, "history", "cam-slow-snapshot", "--until-done") == "Nothing is in progress.\n"
