@@ -16,7 +16,7 @@ from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
 from domain import decide
 from domain.errors import Rejected
-from domain.server import Due, Server
+from domain.server import LOOK, Due, Server
 
 AGAIN_SECONDS = 60.0
 
@@ -35,6 +35,8 @@ def _own_due_of(server: Server, reclaim_seconds: float) -> Due | None:
     if due is None and server.vm_state == "soft-delete" and server.soft_deleted_at is not None and reclaim_seconds > 0:
         # Deleted by a version that did not write the time down.
         due = Due("force-delete", server.soft_deleted_at + timedelta(seconds=reclaim_seconds))
+    if due is not None and due.command == LOOK:
+        return due  # at once, also after a command that came in between
     if due is not None and server.updated_at is not None and server.updated_at > due.at:
         return Due(due.command, server.updated_at + timedelta(seconds=AGAIN_SECONDS))
     return due

@@ -35,7 +35,7 @@ from eventlog.envelope import Actor
 from eventlog.nats_server import EmbeddedNats
 from tests.faults.catalogue import Case, Things, params
 from tests.faults.proof import ENDS, guests, steps_of
-from tests.system import ADMIN, System, context, new_server
+from tests.system import ADMIN, WAIT_SECONDS, System, context, new_server
 
 OWNER = Actor(user_id="alice", user_name="alice", project_id="demo", roles=("member", "admin"))
 
@@ -138,6 +138,9 @@ class Lab:
         if command == "swap-volume":
             await self._swap(server, volume_id)
             return
+        if command == "settle":
+            await self._reset_in_the_middle(server, volume_id)
+            return
         if command == "extend-volume":
             await self._extend(server_id, volume_id)
             return
@@ -155,6 +158,19 @@ class Lab:
         subject = f"reports.{server.host}.{server.id}"
         await self.system.log.js.publish(subject, msgspec.json.encode(report))
         await self.system.when(server.id, lambda now: now.version > server.version + 1)
+
+    async def _reset_in_the_middle(self, server: Server, volume_id: str) -> None:
+        """Of an attach that its host hangs at; until what it ended is being settled."""
+        await self.rename(server.id, f"{server.name}-hang-attach-volume")
+        await self.give("attach-volume", server.id, volume_id)
+        await self.system.when(server.id, lambda now: now.operation is not None and now.operation.awaits == "agent")
+        await self.reset(server.id)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await self.steps_begun(server.id, "settle"):
+                await asyncio.sleep(0.01)
+
+    async def reset(self, server_id: str) -> None:
+        await self.system.commands.server("reset-state", server_id, {"state": "active"}, context(ADMIN))
 
     async def _swap(self, server: Server, volume_id: str) -> None:
         other = await self._volume()
