@@ -44,8 +44,8 @@ async def diagnostics(call: Call) -> Reply:
 
 
 _WAYS = ("octets", "packets", "errors", "drop", "rate")
-_NIC = dict.fromkeys(("mac_address", *(f"{way}_{what}" for way in ("rx", "tx") for what in _WAYS)))
-_DISK = dict.fromkeys(("read_bytes", "read_requests", "write_bytes", "write_requests", "errors_count"))
+_NIC = ("mac_address", *(f"{way}_{what}" for way in ("rx", "tx") for what in _WAYS))
+_DISK = ("read_bytes", "read_requests", "write_bytes", "write_requests", "errors_count")
 
 
 def _standard(server: Server, told: dict[str, Any]) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def _standard(server: Server, told: dict[str, Any]) -> dict[str, Any]:
         "num_nics": told.get("num_nics", len(server.interfaces)),
         "num_disks": told.get("num_disks", 1 + len(server.volumes)),
         "cpu_details": told.get("cpu_details", []),
-        "nic_details": [_NIC | one for one in told.get("nic_details", ())],
-        "disk_details": [_DISK | one for one in told.get("disk_details", ())],
+        "nic_details": [{key: one.get(key) for key in _NIC} for one in told.get("nic_details", ())],
+        "disk_details": [{key: one.get(key) for key in _DISK} for one in told.get("disk_details", ())],
         "memory_details": {
             "maximum": memory.get("maximum", flavor.ram if flavor else 0),
             "used": memory.get("used", 0),

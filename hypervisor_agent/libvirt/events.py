@@ -24,6 +24,15 @@ _REASONS: dict[tuple[int, int], str] = {
     (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED): "guest crashed",
     (libvirt.VIR_DOMAIN_EVENT_UNDEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED_REMOVED): "removed outside chronova",
 }
+_ON = frozenset({libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_RESUMED})
+_OFF = frozenset(
+    {libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED}
+)
+
+
+def is_on_after(event: int) -> bool | None:
+    """Whether an event of this kind leaves a guest on; null when it does not say."""
+    return True if event in _ON else False if event in _OFF else None
 
 
 def reason_of(event: int, detail: int, before: PowerStateName | None) -> str:

@@ -39,7 +39,10 @@ def console_text(log: Path, lines: int | None) -> str:
 
 
 def diagnostics(domain: Any, *, config_drive: bool) -> dict[str, Any]:
-    """As `GET /servers/{id}/diagnostics` shows since microversion 2.48. Counters are null for a guest that is off."""
+    """As `GET /servers/{id}/diagnostics` shows since 2.48; the `device` of each disk is for its older form.
+
+    Counters are null for a guest that is off.
+    """
     definition = fromstring(domain.XMLDesc())
     active = bool(domain.isActive())
     _state, maximum_kib, memory_kib, vcpus, cpu_ns = domain.info()
@@ -61,9 +64,10 @@ def diagnostics(domain: Any, *, config_drive: bool) -> dict[str, Any]:
         details = {"mac_address": mac.get("address") if mac is not None else None, "rx_rate": None, "tx_rate": None}
         result["nic_details"].append(details | dict(zip(NIC_COUNTERS, counters, strict=True)))
     for disk in definition.findall("devices/disk"):
-        device = disk.find("target")
-        counters = _counters(domain.blockStats, device.get("dev") if device is not None and active else None, 5)
-        result["disk_details"].append(dict(zip(DISK_COUNTERS, counters, strict=True)))
+        target = disk.find("target")
+        name = target.get("dev") if target is not None else None
+        counters = _counters(domain.blockStats, name if active else None, 5)
+        result["disk_details"].append({"device": name} | dict(zip(DISK_COUNTERS, counters, strict=True)))
     result["num_nics"], result["num_disks"] = len(result["nic_details"]), len(result["disk_details"])
     return result
 

@@ -6,7 +6,7 @@ import libvirt as lv
 import pytest
 
 from domain.orders import PowerStateName
-from hypervisor_agent.libvirt.events import reason_of
+from hypervisor_agent.libvirt.events import is_on_after, reason_of
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,10 @@ from hypervisor_agent.libvirt.events import reason_of
 )
 def test_reasons(event: int, detail: int, before: PowerStateName, reason: str) -> None:
     assert reason_of(event, detail, before) == reason
+
+
+def test_an_event_tells_only_of_the_state_it_leads_to() -> None:
+    """One that is looked at late finds the guest as a newer event left it, which has its own reason."""
+    assert is_on_after(lv.VIR_DOMAIN_EVENT_STARTED) is True
+    assert is_on_after(lv.VIR_DOMAIN_EVENT_STOPPED) is False
+    assert is_on_after(lv.VIR_DOMAIN_EVENT_UNDEFINED) is None
