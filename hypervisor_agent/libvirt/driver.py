@@ -39,7 +39,7 @@ from hypervisor_agent.libvirt.connection import Connection, Disconnected
 from hypervisor_agent.libvirt.daemon import Daemons
 from hypervisor_agent.libvirt.dhcp import Dhcp
 from hypervisor_agent.libvirt.domain_xml import HostTraits
-from hypervisor_agent.libvirt.events import is_on_after, reason_of
+from hypervisor_agent.libvirt.events import leads_to, reason_of
 from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
 from hypervisor_agent.libvirt.filters import PortFilters
 from hypervisor_agent.libvirt.filters import possible as can_filter
@@ -339,14 +339,14 @@ class LibvirtDriver:
     def _on_event(self, server_id: str, event: int, detail: int) -> None:
         if not self._closing and server_id not in self._busy:
             reason = reason_of(event, detail, self._expected.get(server_id))
-            self._spawn(self._look(server_id, reason, is_on_after(event)))
+            self._spawn(self._look(server_id, event, reason))
 
-    async def _look(self, server_id: str, reason: str, is_on: bool | None) -> None:
+    async def _look(self, server_id: str, event: int, reason: str) -> None:
         try:
             state = await self._guest(server_id).power_state()
         except OrderFailed:
             return  # the next connection compares all guests
-        if is_on is not None and is_on != (state in ("running", "paused")):
+        if not leads_to(event, state):
             return  # it changed again since: the event of that says why
         if self._files.guest(server_id).record.exists():
             self._compare(server_id, state, reason)

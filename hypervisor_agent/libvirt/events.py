@@ -24,15 +24,23 @@ _REASONS: dict[tuple[int, int], str] = {
     (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED): "guest crashed",
     (libvirt.VIR_DOMAIN_EVENT_UNDEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED_REMOVED): "removed outside chronova",
 }
-_ON = frozenset({libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_RESUMED})
-_OFF = frozenset(
-    {libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED}
-)
+_RUNS: frozenset[PowerStateName] = frozenset({"running"})
+_STANDS: frozenset[PowerStateName] = frozenset({"paused", "crashed"})
+_OFF: frozenset[PowerStateName] = frozenset({"nostate", "shutdown", "crashed", "suspended"})
+_LEADS_TO = {
+    libvirt.VIR_DOMAIN_EVENT_STARTED: _RUNS,
+    libvirt.VIR_DOMAIN_EVENT_RESUMED: _RUNS,
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: _STANDS,
+    libvirt.VIR_DOMAIN_EVENT_SHUTDOWN: _OFF,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: _OFF,
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: _OFF,
+}
 
 
-def is_on_after(event: int) -> bool | None:
-    """Whether an event of this kind leaves a guest on; null when it does not say."""
-    return True if event in _ON else False if event in _OFF else None
+def leads_to(event: int, state: PowerStateName) -> bool:
+    """Whether an event of this kind may leave a guest in this state; yes of one that does not say."""
+    states = _LEADS_TO.get(event)
+    return states is None or state in states
 
 
 def reason_of(event: int, detail: int, before: PowerStateName | None) -> str:

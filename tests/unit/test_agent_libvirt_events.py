@@ -6,7 +6,7 @@ import libvirt as lv
 import pytest
 
 from domain.orders import PowerStateName
-from hypervisor_agent.libvirt.events import is_on_after, reason_of
+from hypervisor_agent.libvirt.events import leads_to, reason_of
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,10 @@ def test_reasons(event: int, detail: int, before: PowerStateName, reason: str) -
 
 def test_an_event_tells_only_of_the_state_it_leads_to() -> None:
     """One that is looked at late finds the guest as a newer event left it, which has its own reason."""
-    assert is_on_after(lv.VIR_DOMAIN_EVENT_STARTED) is True
-    assert is_on_after(lv.VIR_DOMAIN_EVENT_STOPPED) is False
-    assert is_on_after(lv.VIR_DOMAIN_EVENT_UNDEFINED) is None
+    assert leads_to(lv.VIR_DOMAIN_EVENT_STARTED, "running")
+    assert not leads_to(lv.VIR_DOMAIN_EVENT_STARTED, "paused")
+    assert leads_to(lv.VIR_DOMAIN_EVENT_SUSPENDED, "paused")
+    assert not leads_to(lv.VIR_DOMAIN_EVENT_SUSPENDED, "running")
+    assert leads_to(lv.VIR_DOMAIN_EVENT_STOPPED, "suspended")
+    assert not leads_to(lv.VIR_DOMAIN_EVENT_STOPPED, "running")
+    assert leads_to(lv.VIR_DOMAIN_EVENT_UNDEFINED, "running")
