@@ -88,7 +88,7 @@ class OrderConsumer:
             return
         with contextlib.suppress(TimeoutError, OSError, NatsError):
             async with asyncio.timeout(HAND_BACK_SECONDS):
-                await self._subscription.drain()
+                await self._subscription.drain()  # type: ignore[no-untyped-call]  # nats-py
 
     def _pull(self) -> None:
         if self._closed:
