@@ -25,7 +25,7 @@ from hypervisor_agent.process import AgentSettings, serve
 
 HOST = "host-1"
 PASSWORD = "agent-secret"
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 TERM = 1
 
 
@@ -101,7 +101,8 @@ class ControlPlane:
 
     async def ask(self, kind: str, server_id: str = "", **params: Any) -> Any:
         question = msgspec.json.encode({"kind": kind, "server_id": server_id, "params": params})
-        return msgspec.json.decode((await self.client.request(f"agent.{HOST}.ask", question, timeout=5)).data)
+        answer = await self.client.request(f"agent.{HOST}.ask", question, timeout=WAIT_SECONDS)
+        return msgspec.json.decode(answer.data)
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ async def running_agent(settings: AgentSettings) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_SECONDS):
             await task
 
 

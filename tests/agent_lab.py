@@ -101,7 +101,7 @@ class Lab:
     async def run(self, line: str) -> str:
         """What a shell line prints inside the guest."""
         arguments = {"path": "/bin/sh", "arg": ["-c", line], "capture-output": True}
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + BOOT_SECONDS
         while True:
             try:
                 pid = (await self._agent("guest-exec", arguments))["pid"]
@@ -122,7 +122,7 @@ class Lab:
         told: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])["return"]
         return told
 
-    async def event(self, seconds: float = 5.0) -> LifecycleEvent:
+    async def event(self, seconds: float = 60.0) -> LifecycleEvent:
         limit = time.monotonic() + seconds
         while not self.events:
             assert time.monotonic() < limit, "no lifecycle event"

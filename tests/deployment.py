@@ -30,7 +30,7 @@ from eventlog.nats_server import EmbeddedNats
 from projections.projector import Projector
 from projections.read_model import ReadModel
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass
@@ -93,7 +93,7 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
         told = CommandSettings(images_dir=given.images_dir, volumes_dir=given.volumes_dir)
 
         async def visible(position: int) -> None:
-            await read.shown(position, 5.0)
+            await read.shown(position, WAIT_SECONDS)
 
         commands = Commands(log, visible=visible, settings=told, hosts=watch)
         tokens = Tokens(load_keys(data), read, recheck=given.token_recheck_seconds)

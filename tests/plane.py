@@ -41,7 +41,7 @@ from projections.projector import Projector
 from projections.read_model import ReadModel
 
 PASSWORD = "correct horse battery staple"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 USERS = {"admin": ("admin",), "demo": ("member",), "other": ("member",)}
 
 
@@ -112,14 +112,14 @@ async def running_plane(data: Path, mounts: dict[str, ModuleType], **driver_opti
         stack.push_async_callback(read.close)
         (data / "images").mkdir(exist_ok=True)
         settings = CommandSettings(
-            images_dir=data / "images", volumes_dir=data / "volumes", grace_seconds=1, host_down_after=30
+            images_dir=data / "images", volumes_dir=data / "volumes", grace_seconds=1, host_down_after=WAIT_SECONDS
         )
         watch = HostWatch(log, settings.host_down_after)
         await watch.start()
         stack.push_async_callback(watch.stop)
 
         async def visible(position: int) -> None:
-            await read.shown(position, 5.0)
+            await read.shown(position, WAIT_SECONDS)
 
         commands = Commands(log, visible=visible, settings=settings, hosts=watch)
         duty = Duty(log, commands, read, settings, watch, me="this test", is_gone=lambda _: False)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 WAIT_SECONDS = 60.0
 
 

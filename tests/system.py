@@ -7,9 +7,11 @@ part while the rest goes on.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,7 +40,7 @@ ADMIN = Actor(user_id="root", user_name="root", project_id="admin", roles=("admi
 READER = Actor(user_id="rita", user_name="rita", project_id="demo", roles=("reader",))
 STRANGER = Actor(user_id="eve", user_name="eve", project_id="other", roles=("member",))
 FLAVOR = FlavorSnapshot(id="1", name="m1.nano", vcpus=1, ram=96, disk=1)
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 
 
 def context(actor: Actor = MEMBER, **fields: Any) -> CommandContext:
@@ -94,7 +96,10 @@ class System:
         url = f"sqlite:///{directory / 'read.db'}"
         projector = await Projector.start(log, url)
         read = await ReadModel.open(url, nats=log.nc)
-        settings = CommandSettings(images_dir=directory / "images", volumes_dir=directory / "volumes", **settings_given)
+        patience: dict[str, Any] = {"visible_timeout": WAIT_SECONDS, "host_down_after": WAIT_SECONDS}
+        settings = CommandSettings(
+            images_dir=directory / "images", volumes_dir=directory / "volumes", **patience | settings_given
+        )
         settings.images_dir.mkdir(exist_ok=True)
         watch = HostWatch(log, settings.host_down_after)
         await watch.start()
@@ -127,6 +132,7 @@ class System:
             await asyncio.sleep(0.05)  # closed sockets are let go by the loop one turn later
 
     async def start_agents(self) -> None:
+        self.watch.down_after = self.settings.host_down_after
         self._stop = asyncio.Event()
         access = NatsAccess([self.url], "agents")
         given = AgentSettings(self.hosts, "simulated", self.directory / "hosts", access, self.driver_options)
@@ -139,6 +145,29 @@ class System:
             self._stop.set()
             await asyncio.gather(self._agents)
             self._agents = None
+
+    async def hosts_fall_silent(self) -> None:
+        """The agents are away for longer than a host may be silent, until they are started again."""
+        self.watch.down_after = 0.0
+        await self.stop_agents()
+
+    def set(self, **changes: Any) -> None:
+        """Other settings of the commands that are given from now on."""
+        self.commands.settings = dataclasses.replace(self.commands.settings, **changes)
+
+    async def quiet(self) -> None:
+        """Wait until the conductor has done what follows from the log by itself, and the read models show all of it."""
+        while True:
+            position = await self.log.last_position()
+            assert await self.read.wait_for(position, WAIT_SECONDS), f"{self.read.position} of {position}"
+            await self.until(partial(self._conductor_is_at, position))
+            await self.until(lambda: not self.conductor._tasks)
+            if await self.log.last_position() == position:
+                return
+
+    def _conductor_is_at(self, position: int) -> bool:
+        follower = self.conductor._follower
+        return follower is None or follower.failed.done() or follower.position >= position
 
     async def stop_conductor(self) -> None:
         await self.conductor.stop()

@@ -20,8 +20,8 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-START_SECONDS = 60.0
-WAIT_SECONDS = 20.0
+START_SECONDS = 120.0
+WAIT_SECONDS = 60.0
 ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

@@ -17,7 +17,7 @@ from tests.conformance.findings import Finding, faults, shape
 from tests.conformance.recording import bodies
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMdDfumvTJleEpgohqYY5dq5xicytjjNcPMO3x54cKzp me@here"
-SETTLE_SECONDS = 15.0
+SETTLE_SECONDS = 60.0
 # Requests that are part of making the world, or of ending it; the others are sent in between, in any order.
 MADE_FIRST = ("server_create@2.96", "server_detail_building@2.96", "server_create_minimal@2.37")
 LIFE: tuple[dict[str, Any], ...] = (

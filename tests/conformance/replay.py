@@ -20,7 +20,7 @@ from tests.conformance.findings import Finding, Observed, compare
 from tests.conformance.recording import Cell
 from tests.conformance.states import STATES, TRANSITIONS, Recipe, Request, recipe_of
 
-SETTLE_SECONDS = 15.0
+SETTLE_SECONDS = 60.0
 PARALLEL = 8
 VERSION = "compute 2.96"
 

@@ -9,7 +9,11 @@ import pytest_asyncio
 
 from tests.conformance.report import DOCUMENT, Result, render, run
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("conformance"),  # one run serves all of it
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -15,7 +15,7 @@ import httpx
 
 from tests.faults.deployment import Deployment, connection, credentials
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 PAUSE_SECONDS = 0.1
 IMAGE, FLAVOR = "tiny", "m1.nano"
 

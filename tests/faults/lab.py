@@ -272,7 +272,7 @@ class Lab:
 
     async def leftovers(self) -> dict[str, Any]:
         system = self.system
-        await system.read.wait_for(await system.log.last_position())
+        await system.quiet()
         addresses: list[Any] = await system.read.resources("address")
         return {
             "ports": [port.id for port in await system.read.resources("port")],

@@ -14,7 +14,7 @@ from eventlog.envelope import Recorded
 from eventlog.log import EventLog, LogUnavailable
 from tests.faults.deployment import Deployment
 
-SETTLE_SECONDS = 60.0
+SETTLE_SECONDS = 120.0
 PAUSE_SECONDS = 0.1
 
 

@@ -17,12 +17,15 @@ from hypervisor_agent.libvirt.files import HostFiles
 from hypervisor_agent.libvirt.filters import PortFilters, possible
 from hypervisor_agent.libvirt.nft_rules import tap_name
 
-pytestmark = pytest.mark.skipif(not possible(), reason="this machine cannot filter bridged packets")
+pytestmark = [
+    pytest.mark.skipif(not possible(), reason="this machine cannot filter bridged packets"),
+    pytest.mark.xdist_group("bridges"),  # the same addresses, on this machine, in all of them
+]
 PORTS = {name: PortFilter(str(uuid4()), f"fa:16:3e:0f:0f:0{name}") for name in "12"}
 CONNECT = """
 import socket, sys
 with socket.socket() as probe:
-    probe.settimeout(1)
+    probe.settimeout(2)
     try:
         probe.connect((sys.argv[1], int(sys.argv[2])))
     except ConnectionRefusedError:
@@ -33,7 +36,7 @@ with socket.socket() as probe:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 class Bridge:

@@ -12,7 +12,10 @@ from domain.orders import AddressSpec, NicSpec
 from hypervisor_agent.libvirt.machine import can_make_bridges
 from hypervisor_agent.libvirt.networks import DEVICES, Networks, bridge_name
 
-pytestmark = pytest.mark.skipif(not can_make_bridges(), reason="no right to make bridges")
+pytestmark = [
+    pytest.mark.skipif(not can_make_bridges(), reason="no right to make bridges"),
+    pytest.mark.xdist_group("bridges"),  # the same addresses, on this machine, in all of them
+]
 
 
 @pytest.fixture

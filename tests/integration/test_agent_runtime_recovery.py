@@ -40,6 +40,12 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+def begun(journal: Journal, server_id: str) -> int:
+    """The generation that the agent's journal says is, or was, carried out."""
+    entry = journal.of(HOST).entry(server_id)
+    return entry.generation if entry is not None else 0
+
+
 async def test_an_order_interrupted_by_a_kill_is_done_once_by_the_next_process(
     control_plane: ControlPlane, tmp_path: Path
 ) -> None:
@@ -48,7 +54,9 @@ async def test_an_order_interrupted_by_a_kill_is_done_once_by_the_next_process(
     await control_plane.send(order("spawn", server, 1))
     await control_plane.outcome_of(1)
     await control_plane.send(order("reboot_hard", server, 2))
-    await asyncio.sleep(0.3)
+    journal = Journal.open(tmp_path / HOST / "journal.db")
+    await control_plane.until(lambda: begun(journal, server) == 2, "the order is in hand")
+    journal.close()
     await kill(slow)
     # The consumer redelivers after its ack_wait; a newer publish of the same order stands for it here.
     await control_plane.send(order("reboot_hard", server, 2))
@@ -63,13 +71,13 @@ async def test_reports_of_a_time_without_nats_are_sent_by_the_next_process(
     agent_nats: EmbeddedNats, control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     server = server_id()
-    process = await start_process(control_plane.url, tmp_path, latency={"pause": 0.5})
+    process = await start_process(control_plane.url, tmp_path, latency={"pause": 3.0})
     await control_plane.send(order("spawn", server, 1))
     await control_plane.outcome_of(1)
     await control_plane.send(order("pause", server, 2))
-    await asyncio.sleep(0.2)
-    agent_nats.stop()
     journal = Journal.open(tmp_path / HOST / "journal.db")
+    await control_plane.until(lambda: begun(journal, server) == 2, "the order is in hand")
+    agent_nats.stop()
     await control_plane.until(lambda: journal.of(HOST).unsent, "the report is in the journal")
     journal.close()
     await kill(process)

@@ -82,7 +82,7 @@ async def test_creations_at_once_get_exactly_the_room_there_is(deployment: Deplo
 async def test_writers_of_different_keys_all_get_through(deployment: Deployment) -> None:
     client = deployment.clients["demo"]
     server_id = (await client.post(SERVERS, json=wanted(deployment, "busy"), headers=NEWEST)).json()["server"]["id"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             server = await deployment.system.read.server(server_id)
             if server is not None and server.operation is None:

@@ -53,7 +53,7 @@ class Api:
         return server_id
 
     async def settle(self, server_id: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 server = await self.deployment.system.read.server(server_id)
                 if server is not None and server.operation is None:

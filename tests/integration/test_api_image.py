@@ -138,7 +138,7 @@ async def test_a_cut_connection_leaves_the_image_queued(api: Deployment, demo: h
     )
     writer.write(head.encode() + qcow2())
     await writer.drain()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await show(demo, image_id))["status"] != "saving":
             await asyncio.sleep(0.01)
         competing = await put(demo, image_id, qcow2())

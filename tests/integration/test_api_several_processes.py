@@ -28,7 +28,7 @@ async def another(plane: Plane) -> AsyncIterator[Plane]:
     at = plane.services
 
     async def visible(position: int) -> None:
-        await at.read.wait_for(position, 5.0)
+        await at.read.wait_for(position, 60)
 
     commands = Commands(at.log, visible=visible, settings=at.commands.settings, hosts=at.commands.hosts)
     tokens = Tokens(load_keys(at.settings.data_dir), at.read)

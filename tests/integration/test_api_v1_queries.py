@@ -146,11 +146,15 @@ async def test_events_are_filtered_and_paged(plane: Plane, demo: httpx.AsyncClie
     assert [event["id"] for event in collected] == [event["id"] for event in all_of_it]
 
 
-async def read_stream(client: httpx.AsyncClient, count: int, **options: Any) -> list[dict[str, str]]:
-    """The first messages of a stream."""
+async def read_stream(
+    client: httpx.AsyncClient, count: int, opened: asyncio.Event | None = None, **options: Any
+) -> list[dict[str, str]]:
+    """The first messages of a stream. `opened` is set when it has begun."""
     messages: list[dict[str, str]] = []
     async with asyncio.timeout(WAIT_SECONDS), client.stream("GET", "/v1/events/stream", **options) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
+        if opened is not None:
+            opened.set()
         message: dict[str, str] = {}
         async for line in answer.aiter_lines():
             name, _, value = line.partition(": ")
@@ -166,8 +170,10 @@ async def read_stream(client: httpx.AsyncClient, count: int, **options: Any) -> 
 
 async def test_the_stream_shows_what_happens_and_resumes(plane: Plane, demo: httpx.AsyncClient) -> None:
     server_id = await plane.create(demo, "streamed")
-    following = asyncio.create_task(read_stream(demo, 4, params={"server": server_id}))
-    await asyncio.sleep(0.3)
+    opened = asyncio.Event()
+    following = asyncio.create_task(read_stream(demo, 4, opened, params={"server": server_id}))
+    async with asyncio.timeout(WAIT_SECONDS):
+        await opened.wait()
     await do(plane, demo, "stop", server_id)
     messages = await following
     assert [json.loads(message["data"])["type"] for message in messages] == [

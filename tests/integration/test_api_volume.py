@@ -45,7 +45,7 @@ async def demo(api: Deployment) -> AsyncIterator[httpx.AsyncClient]:
 
 async def reached(client: httpx.AsyncClient, path: str, status: str) -> dict[str, Any]:
     """The volume, snapshot or image at `path`, once it has the status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             body = (await client.get(path)).json()
             found: dict[str, Any] = body if "images" in path else next(iter(body.values()))
@@ -55,7 +55,7 @@ async def reached(client: httpx.AsyncClient, path: str, status: str) -> dict[str
 
 
 async def gone(client: httpx.AsyncClient, path: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await client.get(path)).status_code != 404:
             await asyncio.sleep(0.02)
 

@@ -51,7 +51,7 @@ def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
         finally:
             for process in processes:
                 process.send_signal(signal.SIGTERM)
-            codes = [process.wait(40) for process in processes]
+            codes = [process.wait(60) for process in processes]
         assert codes == [0, 0, 0, 0, 0]
 
 

@@ -57,7 +57,7 @@ def test_a_killed_supervisor_takes_everything_along_and_the_next_start_goes_on(t
             server = system.create_server(client, "survivor")
         pids = system.pids
         os.kill(pids["supervisor"], signal.SIGKILL)
-        system.process.wait(10)
+        system.process.wait(60)
     with running(data, "--agent-per-host") as system, system.client() as client:
         assert not any(map(is_alive, pids.values()))
         assert set(system.pids) == {"supervisor", "nats-server", "control", "agent-host-1", "agent-host-2"}

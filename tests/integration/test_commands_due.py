@@ -15,7 +15,8 @@ from commands import due, resets
 from commands.audit import MachineAudit
 from commands.handler import Commands
 from domain.decide import watching
-from domain.server import FlavorSnapshot, Server
+from domain.errors import Unavailable
+from domain.server import Due, FlavorSnapshot, Server, decode_server
 from eventlog.nats_server import EmbeddedNats
 from tests.system import ADMIN, WAIT_SECONDS, System, context
 
@@ -54,11 +55,13 @@ async def assert_log_is_legal(system: System) -> None:
 async def test_a_shelved_server_leaves_its_host_when_its_time_comes(own_nats: EmbeddedNats, tmp_path: Path) -> None:
     async with System.open(own_nats, tmp_path, shelved_offload_seconds=1.0) as system:
         server = await shelved(system)
-        assert (server.vm_state, server.due and server.due.command) == ("shelved", "shelve-offload")
         await system.stop_conductor()
         await system.start_conductor()
         server = await system.when(server.id, lambda now: now.vm_state == "shelved_offloaded")
         assert (server.host, server.due) == (None, None)
+        states = [decode_server(one.commit.state) for one in await system.log.read("server", server.id)]
+        due_then = [(then.vm_state, then.due.command) for then in states if then.due is not None]
+        assert ("shelved", "shelve-offload") in due_then
 
 
 async def test_a_shelved_server_stays_on_its_host_until_told(own_nats: EmbeddedNats, tmp_path: Path) -> None:
@@ -70,8 +73,10 @@ async def test_a_shelved_server_stays_on_its_host_until_told(own_nats: EmbeddedN
 
 
 async def test_a_resize_is_confirmed_by_itself_unless_reverted(own_nats: EmbeddedNats, tmp_path: Path) -> None:
-    async with System.open(own_nats, tmp_path, resize_confirm_seconds=2.0) as system:
-        kept, back = await resized(system), await resized(system)
+    async with System.open(own_nats, tmp_path, resize_confirm_seconds=3.0) as system:
+        kept = await resized(system)
+        system.set(resize_confirm_seconds=WAIT_SECONDS)
+        back = await resized(system)
         assert kept.due is not None
         assert kept.due.command == "confirm-resize"
         back = await system.do("revert-resize", back.id)
@@ -86,13 +91,23 @@ async def test_what_is_refused_when_due_comes_again(
     own_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due, "AGAIN_SECONDS", 0.5)
-    async with System.open(own_nats, tmp_path, resize_confirm_seconds=0.5, host_down_after=1.0) as system:
+    refusals, outcomes = [Unavailable("The event log does not answer")] * 2, list[bool]()
+    carry_out = due.carry_out
+
+    async def refuses() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    async def tried(commands: Commands, server: Server, coming: Due) -> bool:
+        outcomes.append(await carry_out(commands, server, coming))
+        return outcomes[-1]
+
+    monkeypatch.setattr(due, "carry_out", tried)
+    async with System.open(own_nats, tmp_path, resize_confirm_seconds=3.0) as system:
         server = await resized(system)
-        await system.stop_agents()
-        await asyncio.sleep(2.0)
-        assert (await system.server(server.id)).vm_state == "resized"
-        await system.start_agents()
+        system.conductor.commands = system.conductor.commands.fenced(refuses)
         await system.when(server.id, lambda now: now.vm_state == "active")
+        assert outcomes == [False, False, True]
 
 
 async def test_after_a_reset_the_history_says_what_the_guest_does(own_nats: EmbeddedNats, tmp_path: Path) -> None:
@@ -106,7 +121,7 @@ async def test_after_a_reset_the_history_says_what_the_guest_does(own_nats: Embe
 async def test_an_administrators_word_stands_for_a_while_against_the_guest(
     own_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "SYNC_SECONDS", 1)
+    monkeypatch.setattr(watching, "SYNC_SECONDS", 3)
     async with System.open(own_nats, tmp_path) as system:
         server = await system.create()
         await system.do("stop", server.id)
@@ -151,7 +166,7 @@ async def test_what_an_operation_took_is_given_back_when_it_is_ended(
                 await asyncio.sleep(0.02)
 
 
-async def test_a_reset_takes_the_interface_off_the_server_whose_port_it_gives_back(
+async def test_a_reset_takes_the_interface_off_the_server_and_the_guest_before_its_port_is_given_back(
     own_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
     async with System.open(own_nats, tmp_path, host_down_after=60.0) as system:
@@ -163,6 +178,8 @@ async def test_a_reset_takes_the_interface_off_the_server_whose_port_it_gives_ba
         await system.when(server.id, lambda now: len(now.interfaces) == 2)
         await system.commands.server("reset-state", server.id, {"state": "active"}, context(ADMIN))
         assert (await system.server(server.id)).interfaces == server.interfaces
+        assert await system.commands.load("port", port_id) is not None  # the guest may have it yet
+        await system.start_agents()
         async with asyncio.timeout(WAIT_SECONDS):
             while (port := await system.commands.load("port", port_id)) is not None and not port.deleted:
                 await asyncio.sleep(0.02)

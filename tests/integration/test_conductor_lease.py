@@ -210,7 +210,7 @@ class Processes:
         for process in self.all:
             process.send_signal(signal.SIGCONT)
             process.kill()
-            process.wait(30)
+            process.wait(60)
 
 
 @pytest.fixture

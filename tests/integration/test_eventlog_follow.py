@@ -30,7 +30,7 @@ class Seen:
         return [one.position for one in self.commits]
 
     async def reaches(self, follower: Follower, position: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while follower.position < position:
                 assert not follower.failed.done()
                 await asyncio.sleep(0.01)
@@ -83,7 +83,10 @@ async def test_a_slow_handler_holds_the_server_back(event_log: EventLog, monkeyp
         await seen(commits)
 
     follower = await event_log.follow(0, slow, batch=20)
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(60):
+        while follower.lag() != 3000:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)  # in which the feed would take more than it may
     assert follower.lag() == 3000
     gate.set()
     await seen.reaches(follower, 3000)
@@ -100,7 +103,7 @@ async def test_a_handler_that_fails_ends_the_follower_and_its_error_is_there(eve
 
     follower = await event_log.follow(0, handler)
     with pytest.raises(LogUnavailable, match="the handler's own trouble"):
-        await asyncio.wait_for(follower.failed, 5)
+        await asyncio.wait_for(follower.failed, 60)
     assert follower.position == 0
     await follower.stop()
 
@@ -128,6 +131,6 @@ async def test_stopping_in_the_middle_of_a_batch_does_not_count_it(event_log: Ev
         await asyncio.sleep(60)
 
     follower = await event_log.follow(0, handler)
-    await asyncio.wait_for(started.wait(), 5)
+    await asyncio.wait_for(started.wait(), 60)
     await follower.stop()
     assert follower.position == 0

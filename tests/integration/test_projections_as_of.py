@@ -25,7 +25,7 @@ async def read(world: World, event_log: EventLog, database_url: str) -> AsyncIte
     projector = await Projector.start(event_log, database_url)
     model = await ReadModel.open(database_url)
     await append_all(event_log, world)
-    assert await model.wait_for(len(world.log), 10)
+    assert await model.wait_for(len(world.log), 60)
     yield model
     await projector.stop()
     await model.close()

@@ -39,7 +39,7 @@ async def start(what: str, place: LogPlace, database: str) -> Process:
         sys.executable, "-c", PROJECT, what, place.url, place.stream, place.prefix, database, stdout=PIPE
     )
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"begin\n"
+    assert await asyncio.wait_for(process.stdout.readline(), 60) == b"begin\n"
     return process
 
 
@@ -58,11 +58,11 @@ async def test_nothing_is_lost_or_done_twice(
         writing = asyncio.create_task(append_all(event_log, world, start=before))
         await asyncio.sleep(0.05 + 0.07 * round)  # the instant of the kill: a different one in each round
         process.kill()
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 60)
         await writing
     projector = await Projector.start(event_log, database_url)
     read = await ReadModel.open(database_url)
-    assert await read.wait_for(len(world.log), 20)
+    assert await read.wait_for(len(world.log), 60)
     assert await replay.verify(event_log, database_url) == []
     await read.close()
     await projector.stop()

@@ -26,7 +26,7 @@ async def test_a_follower_shows_every_commit_and_says_how_far_it_is(event_log: E
     read = await ReadModel.open(database_url)
     world = lively()
     last = await append_all(event_log, world)
-    assert await read.wait_for(last, 10)
+    assert await read.wait_for(last, 60)
     assert read.position == projector.position == last
     assert not await read.wait_for(last + 1, 0.05)
     for id, server in world.servers.items():
@@ -47,7 +47,7 @@ async def test_a_restarted_projector_goes_on_where_it_stopped(event_log: EventLo
         await append_all(event_log, half, start=0) if part.start == 0 else await append_all(event_log, world, start=20)
         projector = await Projector.start(event_log, database_url)
         read = await ReadModel.open(database_url)
-        assert await read.wait_for(await event_log.last_position(), 10)
+        assert await read.wait_for(await event_log.last_position(), 60)
         await read.close()
         await projector.stop()
     assert await replay.verify(event_log, database_url) == []
@@ -58,7 +58,7 @@ async def test_two_projectors_on_one_database_apply_every_commit_once(event_log:
     second = await Projector.start(event_log, database_url)
     read = await ReadModel.open(database_url)
     last = await append_all(event_log, lively())
-    assert await read.wait_for(last, 20)
+    assert await read.wait_for(last, 60)
     assert not first.failed.done()
     assert not second.failed.done()
     await first.stop()
@@ -74,7 +74,7 @@ async def test_a_rebuild_beside_a_running_projector_is_swapped_in_under_its_read
     projector = await Projector.start(event_log, database_url)
     read = await ReadModel.open(database_url)
     await append_all(event_log, world)
-    assert await read.wait_for(len(world.log), 10)
+    assert await read.wait_for(len(world.log), 60)
     servers = await read.servers(ServerQuery(deleted=None))
     engine = connect(database_url)
     with engine.begin() as connection:
@@ -89,7 +89,7 @@ async def test_a_rebuild_beside_a_running_projector_is_swapped_in_under_its_read
     after = len(world.log)
     world.do(world.active("later"), "stop")
     last = await append_all(event_log, world, start=after)
-    assert await read.wait_for(last, 10)
+    assert await read.wait_for(last, 60)
     await projector.stop()
     await read.close()
     assert await replay.verify(event_log, database_url) == []
@@ -201,8 +201,8 @@ async def test_a_reader_in_another_process_learns_the_position(event_log: EventL
     waiting._horizons[asyncio.get_running_loop()].clear()
     looking = await ReadModel.open(database_url)
     last = await append_all(event_log, lively())
-    assert await told.wait_for(last, 10)
-    assert await looking.wait_for(last, 10)
+    assert await told.wait_for(last, 60)
+    assert await looking.wait_for(last, 60)
     await told.close()
     await looking.close()
     await projector.stop()
@@ -214,7 +214,7 @@ async def test_broken_connections_are_replaced(event_log: EventLog, postgres: Po
     projector = await Projector.start(event_log, url)
     read = await ReadModel.open(url)
     await append_all(event_log, world)
-    assert await read.wait_for(len(world.log), 10)
+    assert await read.wait_for(len(world.log), 60)
     id, server = next(iter(world.servers.items()))
     for _ in range(3):
         engine = connect(postgres.url("postgres"))
@@ -229,7 +229,7 @@ async def test_broken_connections_are_replaced(event_log: EventLog, postgres: Po
         before = len(world.log)
         world.active()
         last = await append_all(event_log, world, start=before)
-        assert await read.wait_for(last, 10)
+        assert await read.wait_for(last, 60)
     await projector.stop()
     await read.close()
     assert await replay.verify(event_log, url) == []
@@ -251,7 +251,7 @@ async def test_a_commit_that_can_not_be_folded_stops_the_projector_loudly(
         meta=world.log[0].commit.meta,
     )
     with pytest.raises(msgspec.ValidationError):
-        await asyncio.wait_for(projector.failed, 10)
+        await asyncio.wait_for(projector.failed, 60)
     assert projector.position <= last
     assert "the projector stopped" in caplog.text
     await projector.stop()

@@ -47,7 +47,7 @@ async def refuse(log: EventLog, name: str, number: int, **more: Any) -> None:
 
 
 async def until(read: ReadModel, count: int) -> list[str]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(found := await read.rejections()) < count:
             await asyncio.sleep(0.02)
     return [row.request_id for row in found]
@@ -90,7 +90,7 @@ async def test_what_the_stream_forgets_the_table_forgets(event_log: EventLog, da
     await projector.stop()
     await event_log.js.purge_stream(stream, seq=2)
     projector = await Projector.start(event_log, database_url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while [row.request_id for row in await read.rejections()] != ["req-2"]:
             await asyncio.sleep(0.02)
     # Another stream of the same name, with fewer messages than the place that was reached.
@@ -99,7 +99,7 @@ async def test_what_the_stream_forgets_the_table_forgets(event_log: EventLog, da
     await make_stream(event_log, stream)
     await refuse(event_log, stream, 9)
     projector = await Projector.start(event_log, database_url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while [row.request_id for row in await read.rejections()] != ["req-9"]:
             await asyncio.sleep(0.02)
     await projector.stop()

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
+from eventlog.nats_server import EmbeddedNats
 from projections.projector import Projector
-from tests.system import System, context, new_server
+from tests.system import WAIT_SECONDS, System, context, new_server
 
 
-async def test_a_command_is_accepted_while_the_read_model_is_away(system: System) -> None:
+async def test_a_command_is_accepted_while_the_read_model_is_away(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, visible_timeout=1.0) as system:
+        await _accepted_while_it_is_away(system)
+
+
+async def _accepted_while_it_is_away(system: System) -> None:
     server = await system.create()
     await system.projector.stop()  # as in an API process: the projector is another one
     with sqlite3.connect(system.directory / "read.db") as database:
@@ -22,4 +29,4 @@ async def test_a_command_is_accepted_while_the_read_model_is_away(system: System
     with sqlite3.connect(system.directory / "read.db") as database:
         database.execute("alter table positions_away rename to positions")
     system.projector = await Projector.start(system.log, f"sqlite:///{system.directory / 'read.db'}")
-    assert await system.read.wait_for(created.position, 10.0)
+    assert await system.read.wait_for(created.position, WAIT_SECONDS)

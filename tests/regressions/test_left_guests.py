@@ -17,10 +17,9 @@ from tests.system import ADMIN, System, context, new_server
 
 
 async def test_the_guest_goes_when_its_host_is_back(own_nats: EmbeddedNats, tmp_path: Path) -> None:
-    async with System.open(own_nats, tmp_path, host_down_after=1.0) as system:
+    async with System.open(own_nats, tmp_path) as system:
         server = await system.create()
-        await system.stop_agents()
-        await system.until(lambda: not system.watch.is_up(server.host))
+        await system.hosts_fall_silent()
         assert (await system.do("delete", server.id, actor=ADMIN)).vm_state == "deleted"
         assert list(guests(tmp_path)) == [server.id]
         await system.start_agents()
@@ -30,10 +29,9 @@ async def test_the_guest_goes_when_its_host_is_back(own_nats: EmbeddedNats, tmp_
 async def test_a_conductor_that_died_before_it_ordered_that_does_so_when_it_starts(
     own_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
-    async with System.open(own_nats, tmp_path, host_down_after=1.0) as system:
+    async with System.open(own_nats, tmp_path) as system:
         server = await system.create()
-        await system.stop_agents()
-        await system.until(lambda: not system.watch.is_up(server.host))
+        await system.hosts_fall_silent()
         await system.stop_conductor()
         await system.commands.server("delete", server.id, {}, context(ADMIN))
         await system.start_conductor()

@@ -20,7 +20,9 @@ def used(capacity: Capacity) -> dict[str, int]:
     return {view.name: view.used_memory_mb for view in capacity.view()}
 
 
-async def test_room_that_was_decided_on_is_let_go_by_a_newer_commit_only(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_room_that_was_decided_on_is_let_go_by_a_newer_commit_only(
+    own_nats: EmbeddedNats, tmp_path: Path
+) -> None:
     async with System.open(own_nats, tmp_path) as system:
         capacity = system.conductor.capacity
         server = Server(id="placed", name="web", flavor=FLAVOR, version=3)
