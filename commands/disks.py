@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
 
+from commands.progress import Tell, ignore
 from domain.errors import Invalid, Rejected, Unavailable
 
 SECONDS = 1800.0
 SNAPSHOTS = "snapshots"
 GIB = 1 << 30
+_PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 
 
 class DiskFailed(Rejected):
@@ -65,10 +68,10 @@ async def create(path: Path, size_gb: int, format_: str) -> None:
     await asyncio.to_thread(part.replace, path)
 
 
-async def copy(source: Path, source_format: str, path: Path, size_gb: int | None) -> None:
+async def copy(source: Path, source_format: str, path: Path, size_gb: int | None, tell: Tell = ignore) -> None:
     """A flat qcow2 copy of another disk, grown to `size_gb`. The source's format is given, never guessed."""
     part = await _part(path)
-    await _qemu_img(part, "convert", "-q", "-f", source_format, "-O", "qcow2", str(source), str(part))
+    await _qemu_img(part, "convert", "-p", "-f", source_format, "-O", "qcow2", str(source), str(part), tell=tell)
     if size_gb is not None:
         await _qemu_img(part, "resize", "-q", "-f", "qcow2", str(part), f"{size_gb}G")
     await asyncio.to_thread(part.replace, path)
@@ -111,18 +114,21 @@ def _sparse(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-async def _qemu_img(part: Path | None, *arguments: str) -> None:
-    """Run qemu-img; a file that it leaves half-made is removed."""
+async def _qemu_img(part: Path | None, *arguments: str, tell: Tell = ignore) -> None:
+    """Run qemu-img; a file that it leaves half-made is removed. With `-p` it says how far it is."""
     try:
         process = await asyncio.create_subprocess_exec(
-            "qemu-img", *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            "qemu-img", *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise DiskFailed("qemu-img is not installed") from error
+    assert process.stdout is not None
+    assert process.stderr is not None
     try:
         async with asyncio.timeout(SECONDS):
-            _, errors = await process.communicate()
+            _, errors = await asyncio.gather(_follow(process.stdout, tell), process.stderr.read())
+            await process.wait()
     except BaseException as error:
         process.kill()
         await process.wait()
@@ -135,6 +141,12 @@ async def _qemu_img(part: Path | None, *arguments: str) -> None:
         if part is not None:
             remove(part)
         raise failed(f"qemu-img {arguments[0]}: {errors.decode(errors='replace').strip()[-500:]}")
+
+
+async def _follow(stream: asyncio.StreamReader, tell: Tell) -> None:
+    while said := await stream.read(4096):
+        if told := _PERCENT.findall(said):
+            tell(float(told[-1]))
 
 
 def remove(path: Path) -> None:

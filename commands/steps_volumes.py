@@ -18,6 +18,7 @@ import msgspec
 
 from commands import disks
 from commands.context import CommandContext
+from commands.progress import told
 from commands.volume_files import VolumeFiles, least_gb, of_image
 from domain import block_devices, images, volumes
 from domain.decide import StepOutcome
@@ -128,7 +129,8 @@ async def _made(steps: VolumeSteps, wanted: BlockDevice) -> Volume:
         volume = cast(Volume, await commands.create("volume", fields, steps.context, id=wanted.volume_id))
     if volume.status != "creating":
         return volume
-    return await steps.files.make(volume, {"status": "attaching"}, steps.context)
+    async with told(steps.files.commands, steps.server, "copy volume") as tell:
+        return await steps.files.make(volume, {"status": "attaching"}, steps.context, tell)
 
 
 async def _fields(steps: VolumeSteps, wanted: BlockDevice) -> dict[str, Any]:
@@ -308,7 +310,48 @@ async def roll_extending(steps: VolumeSteps) -> dict[str, Any]:
     return {}
 
 
+# --- copied while in use ----------------------------------------------------------------------------------------------
+
+
+async def copy_snapshot(steps: VolumeSteps) -> dict[str, Any]:
+    """The server is on no host: nobody writes to the volume."""
+    for one in steps.operation.params["snapshots"]:
+        snapshot = cast(VolumeSnapshot, await steps.files.read.resource("volume_snapshot", one["snapshot_id"]))
+        async with told(steps.files.commands, steps.server, "copy volume") as tell:
+            await steps.files.make_snapshot(snapshot, tell)
+    return {}
+
+
+async def record_snapshot(steps: VolumeSteps) -> dict[str, Any]:
+    for one in steps.operation.params["snapshots"]:
+        await steps.files.commands.update(
+            "volume_snapshot", one["snapshot_id"], {}, steps.context, verb="make", check=volumes.snapshot_made
+        )
+    return {}
+
+
+async def spoil_snapshot(steps: VolumeSteps) -> dict[str, Any]:
+    """As in Cinder it stays, in error, for its owner to see and to delete; its file does not."""
+    for one in steps.operation.params["snapshots"]:
+        await spoil(steps.files, one["snapshot_id"], steps.context)
+    return {}
+
+
+async def spoil(files: VolumeFiles, snapshot_id: str, context: CommandContext) -> None:
+    with contextlib.suppress(NotFound):
+        spoilt = await files.commands.update(
+            "volume_snapshot", snapshot_id, {}, context, verb="fail", check=volumes.snapshot_spoilt
+        )
+        if cast(VolumeSnapshot, spoilt).status == "error":
+            await asyncio.to_thread(disks.remove, files.snapshot_path(snapshot_id))
+
+
 # --- an image made of volumes -----------------------------------------------------------------------------------------
+
+
+def snapshot_of(image_id: str, volume_id: str) -> str:
+    """The id of the snapshot of a volume that an image is to be made of."""
+    return str(uuid5(NAMESPACE_OID, f"{image_id}/{volume_id}"))
 
 
 async def create_snapshots(steps: VolumeSteps) -> StepOutcome:
@@ -318,7 +361,7 @@ async def create_snapshots(steps: VolumeSteps) -> StepOutcome:
     await commands.update("image", image_id, {}, steps.context, verb="save", check=images.begin_saving)
     found = []
     for attachment in server.volumes:
-        snapshot_id = str(uuid5(NAMESPACE_OID, f"{image_id}/{attachment.volume_id}"))
+        snapshot_id = snapshot_of(image_id, attachment.volume_id)
         fields = {
             "name": f"snapshot for {operation.params['name']}",
             "project_id": server.project_id,
@@ -371,7 +414,7 @@ async def discard_snapshots(steps: VolumeSteps) -> dict[str, Any]:
     """Neither the snapshots nor the image that was to be made of them stay."""
     image_id = steps.operation.params["image_id"]
     for attachment in steps.server.volumes:
-        snapshot_id = str(uuid5(NAMESPACE_OID, f"{image_id}/{attachment.volume_id}"))
+        snapshot_id = snapshot_of(image_id, attachment.volume_id)
         with contextlib.suppress(NotFound):
             await steps.files.delete("volume_snapshot", snapshot_id, steps.context)
     with contextlib.suppress(NotFound):
@@ -408,6 +451,8 @@ async def came_too_late(control: str, steps: VolumeSteps, now: Server) -> None:
         await steps.let_go(params[taken[control]]["id"])
     if control == "create_snapshots":
         await discard_snapshots(steps)
+    if control == "copy_snapshot":
+        await spoil_snapshot(steps)
 
 
 STEPS = {
@@ -429,6 +474,9 @@ STEPS = {
         extend_file,
         record_extended,
         roll_extending,
+        copy_snapshot,
+        record_snapshot,
+        spoil_snapshot,
         create_snapshots,
         publish_snapshots,
         discard_snapshots,

@@ -1,4 +1,4 @@
-"""What is kept for a command that never came, or that was ended by another: an image to be filled, a volume.
+"""What is kept for a command that never came, or was ended by another: an image or snapshot to be filled, a volume.
 
 The API makes or reserves such a thing, notes the server that it is for, and gives the command. Its process or NATS may
 die between the two, and a delete or a reset may end the command later: then nobody would ever finish or free the
@@ -25,8 +25,10 @@ from commands.lease import LeaseLost
 from commands.lookup import Lookup
 from commands.settings import CommandSettings
 from commands.steps_images import drop_image
+from commands.steps_volumes import snapshot_of, spoil
+from commands.volume_files import VolumeFiles
 from domain import volumes as rules
-from domain.resources import Image, Resource, Volume
+from domain.resources import Image, Resource, Volume, VolumeSnapshot
 from domain.server import Server
 
 log_ = structlog.get_logger(__name__)
@@ -40,6 +42,7 @@ class Sweep:
         self._commands = commands
         self._read = read
         self._settings = settings
+        self._files = VolumeFiles(commands, read, settings.images_dir, settings.volumes_dir)
 
     async def run(self) -> None:
         """Look again and again. The boundary of what looking needs: what can not be done now is done next time."""
@@ -66,6 +69,12 @@ class Sweep:
                 if _is_due(image, until, owner, server_id) and not await self._wanted(owner, image.id):
                     log_.warning("an image that nobody fills is deleted", image_id=image.id, server_id=owner)
                     await drop_image(self._commands, self._settings, image.id, _context())
+        for snapshot in await self._read.resources("volume_snapshot", where={"status": "creating"}):
+            owner = cast(VolumeSnapshot, snapshot).made_by
+            with _by_itself(snapshot):
+                if _is_due(snapshot, until, owner, server_id) and not await self._wanted(owner, snapshot.id):
+                    log_.warning("a snapshot that nobody fills is in error", snapshot_id=snapshot.id, server_id=owner)
+                    await spoil(self._files, snapshot.id, _context())
         for volume in await self._read.resources("volume", where={"status": "reserved"}):
             owner = cast(Volume, volume).reserved_for
             with _by_itself(volume):
@@ -90,7 +99,7 @@ class Sweep:
                     await self._commands.update("volume", volume.id, {}, _context(), verb="detach", check=detached)
 
     async def _wanted(self, server_id: str, thing_id: str) -> bool:
-        """Whether what the server is at, by the log, is to fill this image or to take this volume."""
+        """Whether what the server is at, by the log, is to fill this image or snapshot, or to take this volume."""
         server = await self._commands.load_server(server_id)
         return server is not None and thing_id in _at_work_on(server)
 
@@ -123,7 +132,10 @@ def _at_work_on(server: Server) -> set[str]:
     params = operation.params
     begun_with = [one.volume_id for one in server.block_devices] if operation.command == "create" else []
     named = (params.get("image_id"), params.get("volume", {}).get("id"), params.get("new", {}).get("id"))
-    return {*begun_with, *(id_ for id_ in named if id_ is not None)}
+    snapshots = [one["snapshot_id"] for one in params.get("snapshots", ())]
+    if operation.command == "create-image":
+        snapshots = [snapshot_of(params["image_id"], one.volume_id) for one in server.volumes]
+    return {*begun_with, *snapshots, *(id_ for id_ in named if id_ is not None)}
 
 
 def _context() -> CommandContext:

@@ -15,6 +15,7 @@ from commands import disks
 from commands.context import CommandContext
 from commands.handler import Commands
 from commands.lookup import Lookup
+from commands.progress import Tell, ignore
 from domain.errors import NotFound
 from domain.resources import Image, Volume, VolumeSnapshot
 
@@ -34,8 +35,12 @@ class VolumeFiles:
     def snapshot_path(self, snapshot_id: str) -> Path:
         return disks.snapshot_path(self.volumes_dir, snapshot_id)
 
-    async def make(self, volume: Volume, changes: dict[str, Any], context: CommandContext) -> Volume:
+    async def make(
+        self, volume: Volume, changes: dict[str, Any], context: CommandContext, tell: Tell = ignore
+    ) -> Volume:
         """The file; then the volume is changed so. A volume that was deleted meanwhile keeps no file.
+
+        `tell` is told how far a copy is.
 
         Raises `DiskFailed`; `NotFound` for a volume that is gone.
         """
@@ -44,7 +49,7 @@ class VolumeFiles:
         if source is None:
             await disks.create(path, volume.size_gb, volume.disk_format)
         else:
-            await disks.copy(*source, path, volume.size_gb)
+            await disks.copy(*source, path, volume.size_gb, tell)
         try:
             made = await self.commands.update("volume", volume.id, changes | {"fault": ""}, context, verb="make")
         except NotFound:
@@ -66,11 +71,11 @@ class VolumeFiles:
             return self.images_dir.absolute() / image.id, image.disk_format or "raw"
         return None
 
-    async def make_snapshot(self, snapshot: VolumeSnapshot) -> None:
+    async def make_snapshot(self, snapshot: VolumeSnapshot, tell: Tell = ignore) -> None:
         """Copy a volume that nobody writes to."""
         volume = await self.read.resource("volume", snapshot.volume_id)
         source, format_ = self.volume_path(snapshot.volume_id), cast(Volume, volume).disk_format
-        await disks.copy(source, format_, self.snapshot_path(snapshot.id), None)
+        await disks.copy(source, format_, self.snapshot_path(snapshot.id), None, tell)
 
     async def delete(self, kind: str, id_: str, context: CommandContext) -> None:
         """The file first: a resource that is gone has none."""

@@ -144,7 +144,8 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
     if kind == "extend_volume":
         return {"volume": given["volume"], "size_gb": given["size_gb"]}
     if kind == "snapshot_volumes":
-        return {"snapshots": [{key: one[key] for key in ("volume_id", "path")} for one in given["result"]["snapshots"]]}
+        wanted = given["snapshots"] if "snapshots" in given else given["result"]["snapshots"]
+        return {"snapshots": [{key: one[key] for key in ("volume_id", "path")} for one in wanted]}
     if kind in ("attach_interface", "detach_interface"):
         port_id = given.get("port_id") or given.get("port", {}).get("port_id")
         nic = next((nic_of(one) for one in server.interfaces if one.port_id == port_id), None)

@@ -166,6 +166,30 @@ def must_be_available(volume: Volume) -> None:
         )
 
 
+def must_be_copyable(volume: Volume, *, in_use: bool) -> None:
+    """Whether a snapshot can be taken now. `in_use`: the caller asks for it though a server may write to it."""
+    if volume.status == "in-use" and in_use:
+        return
+    if volume.status != "available":
+        raise Invalid(
+            f"Invalid volume: Volume {volume.id} status must be available{' or in-use' if in_use else ''}, "
+            f"but current status is: {volume.status}.",
+            hint="Use --force, or microversion 3.66: the volume is copied while its server uses it."
+            if volume.status == "in-use"
+            else _WAIT,
+        )
+
+
+def snapshot_made(snapshot: VolumeSnapshot) -> Changes:
+    """Its file is whole. One that nobody waits for any more stays what it is."""
+    return {"status": "available"} if snapshot.status == "creating" else {}
+
+
+def snapshot_spoilt(snapshot: VolumeSnapshot) -> Changes:
+    """It will not be made."""
+    return {"status": "error"} if snapshot.status == "creating" else {}
+
+
 def revert(volume: Volume, snapshot: VolumeSnapshot) -> Changes:
     if snapshot.volume_id != volume.id or snapshot.status != "available":
         raise Invalid("A volume is reverted to an available snapshot of its own")

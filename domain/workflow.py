@@ -78,6 +78,7 @@ UNDO: dict[str, Undo] = {
         Undo("release_swap", control="release_swap", gives_back=True),
         Undo("swap_back", order="swap_volume"),
         Undo("roll_extending", control="roll_extending", gives_back=True),
+        Undo("spoil_snapshot", control="spoil_snapshot", gives_back=True),
         Undo("release_interface", control="release_interface", gives_back=True),
     )
 }

@@ -1,4 +1,4 @@
-"""Volumes plugged in, out, changed for another and extended, while a server has them: what each takes, step by step."""
+"""Volumes plugged in, out, changed, extended and copied while a server has them: what each takes, step by step."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ VOLUME_WORKFLOWS = (
                 when=_has_no_guest,
             ),
             Step("record_extended", control="record_extended", event="compute_extend_volume", settles=True),
+        ),
+        unchanged,
+    ),
+    Workflow(
+        "snapshot-volume",
+        (
+            Step(
+                "snapshot_volume",
+                order="snapshot_volumes",
+                event="compute_snapshot_volume",
+                undo="spoil_snapshot",
+                when=has_guest,
+            ),
+            Step(
+                "copy_snapshot",
+                control="copy_snapshot",
+                event="compute_snapshot_volume",
+                undo="spoil_snapshot",
+                when=_has_no_guest,
+            ),
+            Step("record_snapshot", control="record_snapshot", event="compute_snapshot_volume", settles=True),
         ),
         unchanged,
     ),

@@ -26,7 +26,8 @@ from domain.orders import Order
 from hypervisor_agent.driver import OrderFailed
 
 SLOW_SECONDS = 2.0  # of a name: long enough to do something to the system meanwhile
-COPIES = frozenset({"create_disk", "rebuild", "snapshot", "resize", "swap_volume"})  # what takes long on a real host
+# What takes long on a real host.
+COPIES = frozenset({"create_disk", "rebuild", "snapshot", "resize", "swap_volume", "snapshot_volumes"})
 TELL_SECONDS = 0.5
 
 Latency = float | tuple[float, float] | Literal["hang"]

@@ -14,7 +14,7 @@ from domain.errors import Rejected
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-MIN_VERSION, MAX_VERSION = (3, 0), (3, 60)
+MIN_VERSION, MAX_VERSION = (3, 0), (3, 66)
 _HEADER = re.compile(r"volume\s+(\d{1,3})\.(\d{1,3}|latest)|volume\s+(latest)")
 
 
@@ -61,7 +61,7 @@ def version_of(request: Request) -> tuple[int, int]:
         asked = (int(found[1]), int(found[2]))
         if not MIN_VERSION <= asked <= MAX_VERSION:
             raise Rejected(
-                f"Version {asked[0]}.{asked[1]} is not supported by the API. Minimum is 3.0 and maximum is 3.60.",
+                f"Version {asked[0]}.{asked[1]} is not supported by the API. Minimum is 3.0 and maximum is 3.66.",
                 code=406,
                 reason="version_not_supported",
             )

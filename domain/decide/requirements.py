@@ -143,6 +143,11 @@ def _check_extend_volume(server: Server, params: dict[str, Any], context: Contex
     _attached(server, params["volume"]["id"])
 
 
+def _check_snapshot_volume(server: Server, params: dict[str, Any], context: Context) -> None:
+    for one in params["snapshots"]:
+        _attached(server, one["volume_id"])
+
+
 STABLE_RESCUE = ("hw_rescue_device", "hw_rescue_bus")
 """Image properties that say how a rescue disk is put beside a server's own disks instead of in front of them."""
 
@@ -185,6 +190,7 @@ CHECKS: dict[str, Any] = {
     "detach-volume": _check_detach_volume,
     "swap-volume": _check_swap_volume,
     "extend-volume": _check_extend_volume,
+    "snapshot-volume": _check_snapshot_volume,
     "rescue": _check_rescue,
     "rebuild": _check_rebuild,
     "create-backup": _check_create_backup,

@@ -13,7 +13,8 @@ from domain.machine.rule import (
     settled,
 )
 
-_VOLUMES = settled("active", "paused", "stopped", "resized", "soft-delete", "shelved", "shelved_offloaded")
+_VOLUME_STATES = ("active", "paused", "stopped", "resized", "soft-delete", "shelved", "shelved_offloaded")
+_VOLUMES = settled(*_VOLUME_STATES)
 _INTERFACES = settled("active", "paused", "stopped")
 
 RULES = (
@@ -59,6 +60,18 @@ RULES = (
         deadline_seconds=300,
         internal=True,
         why="Asked for by the volume API when an attached volume is extended; Nova hears of it as an external event.",
+    ),
+    CommandRule(
+        "snapshot-volume",
+        "Take a snapshot of a volume in use",
+        guard=settled(*_VOLUME_STATES, "suspended", lock_checked=False),
+        outcomes=ends(),
+        action="snapshot_volume",
+        events=("compute_snapshot_volume",),
+        word="snapshot_volume",
+        deadline_seconds=1800,
+        internal=True,
+        why="Asked for by the volume API: the host that holds the guest copies the volume as it is at one instant.",
     ),
     CommandRule(
         "update-volume-attachment",

@@ -29,6 +29,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "detach-volume": ("attach-volume",),
     "swap-volume": ("attach-volume",),
     "extend-volume": ("attach-volume",),
+    "snapshot-volume": ("attach-volume",),
     "detach-interface": ("attach-interface",),
     "create-backup": ("create-backup",),
 }
@@ -36,6 +37,7 @@ BEFORE_STEP: dict[tuple[str, str], tuple[str, ...]] = {
     ("rebuild", "power_off"): ("stop",),
     ("unshelve", "power_on"): (ON_HOST,),
     ("extend-volume", "extend_file"): ("attach-volume", ON_HOST, "shelve-offload"),
+    ("snapshot-volume", "copy_snapshot"): ("attach-volume", ON_HOST, "shelve-offload"),
     ("delete", "detach_volumes"): ("attach-volume",),
     ("force-delete", "detach_volumes"): ("attach-volume",),
     ("delete", "delete_shelved_image"): (ON_HOST,),

@@ -144,6 +144,9 @@ class Lab:
         if command == "extend-volume":
             await self._extend(server_id, volume_id)
             return
+        if command == "snapshot-volume":
+            await self._copy_in_use(server_id, volume_id)
+            return
         given = params(command, self.things, server, volume_id)
         await carry_out(self.services, command, given, server, context(OWNER))
 
@@ -184,6 +187,14 @@ class Lab:
         volume = {"id": held.id, "path": str(self._file(held.id)), "disk_format": cast(Volume, held).disk_format}
         given = {"volume": volume, "size_gb": 2}
         await self.system.commands.server("extend-volume", server_id, given, context(internal=True))
+
+    async def _copy_in_use(self, server_id: str, volume_id: str) -> None:
+        fields = {"name": "copy", "project_id": "demo", "volume_id": volume_id, "size_gb": 1, "made_by": server_id}
+        snapshot = await self.system.commands.create("volume_snapshot", fields, context())
+        path = disks.snapshot_path(self.system.settings.volumes_dir, snapshot.id)
+        wanted = {"snapshot_id": snapshot.id, "volume_id": volume_id, "path": str(path)}
+        given = {"snapshots": [wanted]}
+        await self.system.commands.server("snapshot-volume", server_id, given, context(internal=True))
 
     async def _volume(self) -> str:
         fields = {"name": "disk", "project_id": "demo", "status": "available", "disk_format": disks.disk_format()}
@@ -264,8 +275,10 @@ class Lab:
                 await self.system.commands.delete("volume", volume.id, context())
                 self._file(volume.id).unlink()
         for snapshot in await self.system.read.resources("volume_snapshot"):
-            if cast(VolumeSnapshot, snapshot).status == "available":  # of an image that was made for the user to keep
+            status = cast(VolumeSnapshot, snapshot).status
+            if status in ("available", "error"):  # the user's own; one that failed is there without a file
                 await self.system.commands.delete("volume_snapshot", snapshot.id, context())
+            if status == "available":
                 disks.snapshot_path(self.system.settings.volumes_dir, snapshot.id).unlink()
         left, before = await self.leftovers(), self._before
         assert left == before, {what: (before[what], left[what]) for what in left if left[what] != before[what]}

@@ -46,6 +46,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "detach-volume": {"volume_id": "volume-1", "volume": {"id": "volume-1", "path": "/v"}},
     "swap-volume": {"old": {"id": "volume-1", "path": "/v"}, "new": {"id": "volume-2", "path": "/w"}},
     "extend-volume": {"volume": {"id": "volume-1", "path": "/v"}, "size_gb": 2},
+    "snapshot-volume": {"snapshots": [{"snapshot_id": "snapshot-1", "volume_id": "volume-1", "path": "/s"}]},
     "update-volume-attachment": {"volume_id": "volume-1", "delete_on_termination": True},
     "attach-interface": {"port_id": "port-2"},
     "detach-interface": {"port_id": "port-1"},

@@ -59,7 +59,7 @@ def test_legal_commands_are_those_accepted() -> None:
     assert "stop" in MACHINE.legal_commands("active", None)
     assert "start" not in MACHINE.legal_commands("active", None)
     assert "reboot-hard" in MACHINE.legal_commands("active", "pausing")
-    for hidden in ("create", "power-sync", "extend-volume", "settle", "reset-network"):
+    for hidden in ("create", "power-sync", "extend-volume", "snapshot-volume", "settle", "reset-network"):
         assert hidden not in MACHINE.legal_commands("stopped", None)
 
 

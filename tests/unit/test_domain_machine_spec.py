@@ -42,6 +42,7 @@ def test_the_commands_are_novas() -> None:
     assert [rule.id for rule in MACHINE.commands.values() if rule.internal] == [
         "power-sync",
         "extend-volume",
+        "snapshot-volume",
         "settle",
     ]
 

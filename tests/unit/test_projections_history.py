@@ -145,7 +145,7 @@ async def test_progress_moves_the_running_step_and_makes_no_new_one(world: World
         world.commit_server(id, decide.progress(server, server.operation.step, percent, "copy disk", world.now))
     _, image = await history(world, id, tmp_path)
     (step,) = image.steps
-    assert (step.step, step.progress, step.message, step.result) == ("snapshot", 60, "copy disk, 60 %", None)
+    assert (step.step, step.progress, step.message, step.result) == ("begin_image", 60, "copy disk, 60 %", None)
 
 
 async def test_a_deadline_ends_the_action_with_its_reason(world: World, tmp_path: Path) -> None:
