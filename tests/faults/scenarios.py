@@ -41,9 +41,9 @@ CONTROL_UNDOS = tuple(
     {undo.name: (case, undo) for case in reversed(AGENT_STEPS) for undo in case.undos() if undo.control}.values()
 )
 LIFE = ("stop", "start", "pause", "unpause", "suspend", "resume", "reboot-hard", "delete")
-SIGHT_ATTEMPTS = 4
+SIGHT_ATTEMPTS = 12
 SIGHT_SECONDS = 0.3
-ROUNDS = 4
+ROUNDS = 8
 TOGETHER_SECONDS = 1.5  # less than a step of a server named slow takes
 THINGS = Things(image="tiny", bigger_flavor="m1.tiny", network="private")
 
@@ -161,10 +161,16 @@ async def kill_during_steps(here: Scene, role: str, targets: Iterable[Target]) -
 
 
 async def _in_their_steps(here: Scene, given: list[tuple[Target, str]]) -> None:
-    """Wait until all are in the middle of their steps, or for as long as none that began can have left it."""
+    """Wait until all are in the middle of their steps, or for as long as none that began can have left it.
+
+    On a slow machine all may have left theirs before the last has begun: then it is tried again with other servers.
+    """
     with contextlib.suppress(TimeoutError):
         await here.watch.grows_until(lambda: not _missing(here, given), TOGETHER_SECONDS)
-    await here.watch.until(lambda: len(_missing(here, given)) < len(given), "one at least is in its step")
+    await here.watch.until(
+        lambda: len(_missing(here, given)) < len(given) or here.watch.all_idle(one for _, one in given),
+        "one at least is in its step, or all are done",
+    )
 
 
 def _missing(here: Scene, given: list[tuple[Target, str]]) -> list[Target]:

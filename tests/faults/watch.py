@@ -76,7 +76,11 @@ class Watch:
         """Every one of these exists and, as far as the log is now, nothing is going on with it."""
         wanted, now = list(server_ids), await self._head()
         await self.until(lambda: self.position >= now, f"the log is read up to {now}")
-        await self.until(lambda: all(self._idle(one) for one in wanted), "every action has ended")
+        await self.until(lambda: self.all_idle(wanted), "every action has ended")
+
+    def all_idle(self, server_ids: Iterable[str]) -> bool:
+        """Every one of these exists and nothing is going on with it, as far as the log was read."""
+        return all(self._idle(one) for one in server_ids)
 
     async def _head(self) -> int:
         async with asyncio.timeout(SETTLE_SECONDS):
