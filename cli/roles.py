@@ -29,6 +29,7 @@ REQUESTS_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75  # a client that waits for its server between two requests keeps its connection
 HOSTS_SECONDS = 30.0
 HOSTS_PAUSE_SECONDS = 0.02
+HOSTS_A_LOOK = 50  # looking at all of more hosts takes so long that there is a longer pause before the next time
 CHECKPOINT_SECONDS = 300.0
 GC_OBJECTS = 20_000
 
@@ -283,7 +284,7 @@ async def _wait_for_hosts(read: Any, watch: Any, count: int, stop: asyncio.Event
 
             structlog.get_logger("control").warning("not every host has registered", expected=count)
             return
-        await asyncio.sleep(HOSTS_PAUSE_SECONDS)
+        await asyncio.sleep(HOSTS_PAUSE_SECONDS * (1 + count / HOSTS_A_LOOK))
 
 
 async def _checkpoints(commands: Any, data: Path) -> None:

@@ -83,7 +83,9 @@ class Conductor:
         self._watcher: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._registering = asyncio.Lock()
+        self._greeting: dict[str, asyncio.Lock] = {}  # of each host
+        self._offers: dict[str, HostInventory] = {}  # what each host's agent has told, when it is in the log
+        self._last_number = 0
         self._up: dict[str, bool] = {}
         self._left: set[tuple[str, LeftGuest]] = set()  # left guests whose destruction is ordered
         self._out: dict[str, tuple[Server, Recorded]] = {}  # servers whose order is out, with the commit that caused it
@@ -310,7 +312,13 @@ class Conductor:
     # --- hosts -------------------------------------------------------------------------------------------------------
 
     async def _inventory(self, inventory: HostInventory) -> None:
-        """A host's agent told what it offers: the host exists, and can take orders."""
+        """A host's agent told what it offers: the host exists, and can take orders. Told again, that is so already."""
+        async with self._greeting.setdefault(inventory.host, asyncio.Lock()):
+            if self._offers.get(inventory.host) != inventory:
+                await self._greet(inventory)
+                self._offers[inventory.host] = inventory
+
+    async def _greet(self, inventory: HostInventory) -> None:
         await ensure_host_consumer(self.log.js, inventory.host)
         await self.filters.greet(inventory.host, inventory.capabilities)
         fields = {
@@ -326,21 +334,17 @@ class Conductor:
             "up": True,
             "down_since": None,
         }
-        async with self._registering:  # numbers are given one at a time
-            await self._register(inventory, fields)
-
-    async def _register(self, inventory: HostInventory, fields: dict[str, Any]) -> None:
         id_ = host_id(inventory.host)
         context = CommandContext(SERVICE, f"req-{uuid5(NAMESPACE_OID, f'inventory/{inventory.host}')}")
         known = await self.commands.load("host", id_)
         if known is None:
-            number = max((host.number for host in self.capacity.hosts.values()), default=0) + 1
-            state = await self.commands.create(
-                "host", {"name": inventory.host, "number": number, **fields}, context, id=id_, verb="register"
-            )
+            self._last_number = 1 + max(self._last_number, *(host.number for host in self.capacity.hosts.values()), 0)
+            new = {"name": inventory.host, "number": self._last_number, **fields}
+            state = await self.commands.create("host", new, context, id=id_, verb="register", visible=False)
         else:
             changes = {key: value for key, value in fields.items() if getattr(known, key) != value}
-            state = await self.commands.update("host", id_, changes, context, verb="report") if changes else known
+            update = partial(self.commands.update, "host", id_, changes, context, verb="report", visible=False)
+            state = await update() if changes else known
         self._up[inventory.host] = True
         for server, recorded in list(self._out.values()):
             if server.host == inventory.host:  # the agent began anew: what it had taken would come back only later

@@ -17,7 +17,8 @@ SMALL = FlavorSnapshot(id="1", name="small", vcpus=1, ram=512, disk=1)
 
 
 def host(name: str, **fields: Any) -> HostView:
-    return HostView(**({"name": name, "vcpus": 4, "memory_mb": 4096, "disk_gb": 40} | fields))
+    given: dict[str, Any] = {"vcpus": 4, "memory_mb": 4096, "disk_gb": 40}
+    return HostView(name, **(given | fields))
 
 
 def placed(hosts: list[HostView], demand: Demand) -> Placement:
@@ -82,7 +83,8 @@ changes = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from((0, 1, 2, N
 def test_a_fleet_holds_every_host_once_as_it_looked_last(
     given_changes: list[tuple[str, int | None]], named: Any
 ) -> None:
-    fleet, last = Fleet(), {}
+    fleet = Fleet()
+    last: dict[str, HostView] = {}
     for name, servers in given_changes:
         if servers is None:
             fleet.remove(name)
