@@ -39,6 +39,7 @@ class Deployment:
     services: Services
     base_url: str
     nats: EmbeddedNats
+    projecting: AsyncExitStack  # closed: the read model stays as it is
 
     def password(self, user: str) -> str:
         found: str = json.loads((self.data / "passwords.json").read_text())[user]
@@ -82,8 +83,8 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
         stack.push_async_callback(log.close)
         await ensure_streams(log.js)
         database = f"sqlite:///{data / 'read.db'}"
-        projector = await Projector.start(log, database)
-        stack.push_async_callback(projector.stop)
+        projecting = await stack.enter_async_context(AsyncExitStack())
+        projecting.push_async_callback((await Projector.start(log, database)).stop)
         read = await ReadModel.open(database)
         stack.push_async_callback(read.close)
         watch = HostWatch(log, 30.0)
@@ -100,7 +101,7 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
         services = Services(commands=commands, read=read, log=log, tokens=tokens, settings=given)
         base_url = await stack.enter_async_context(_serving(services))
         await bootstrap(commands, read, data, base_url=base_url, tiny_image=None)
-        yield Deployment(data, services, base_url, nats)
+        yield Deployment(data, services, base_url, nats, projecting)
 
 
 @asynccontextmanager

@@ -114,7 +114,10 @@ class ComputeApi:
             else:
                 _log.exception("request failed", request_id=request_id, path=scope["path"])
             answer = faults.unexpected(error, request_id) if refusal is None else faults.rejected(refusal)
-        await _send(send, answer, version)
+        headers = [] if version is None else versions.echo(version)
+        if scope["method"] in ("GET", "HEAD"):  # what was read is as old as the read model
+            headers = [*headers, (b"x-log-position", b"%d" % self._services.read.position)]
+        await _send(send, answer, headers)
 
     async def _serve(self, scope: Scope, receive: Receive, request_id: str, version: int, parts: list[str]) -> Reply:
         caller = scope["state"]["caller"]
@@ -144,9 +147,7 @@ def _split(path: str) -> tuple[str, list[str]]:
     return parts[0], parts[1:]
 
 
-async def _send(send: Send, answer: Reply, version: int | None) -> None:
-    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-    if version is not None:
-        headers += versions.echo(version)
+async def _send(send: Send, answer: Reply, more: list[tuple[bytes, bytes]]) -> None:
+    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *more]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.errors import HANDLED, as_rejected, note, title
 from api.http import services
+from api.lag import lag_of
 from api.middleware import TOKEN_COOKIE
 from api.ui import words
 from api.v1.scope import whole_number
@@ -70,6 +71,7 @@ def page(handler: Handler) -> Handler:
             after = whole_number(request, "after", 0, most=1 << 50)
             if after:
                 await services(request).read.wait_for(after, WAIT_SECONDS)
+            request.scope["state"]["lag"] = await lag_of(services(request), datetime.now(UTC))
             return await handler(request)
         except HANDLED as error:
             refusal = as_rejected(error)
@@ -83,7 +85,7 @@ def page(handler: Handler) -> Handler:
 def render(
     request: Request, template: str, code: int = 200, headers: dict[str, str] = HEADERS, **values: Any
 ) -> Response:
-    """A page from a template. Every page knows the caller, the time, and how far the read model is."""
+    """A page from a template. Every page knows the caller, the time, and how far the read model is or is behind."""
     who = signed_in(request)
     shared = {
         "reader": who,
@@ -91,6 +93,7 @@ def render(
         "now": datetime.now(UTC),
         "path": request.url.path,
         "position": services(request).read.position,
+        "lag": request.scope["state"].get("lag"),
         "request_id": request.scope["state"]["request_id"],
     }
     return HTMLResponse(_templates.get_template(template).render(shared | values), status_code=code, headers=headers)
