@@ -191,7 +191,8 @@ WEIGHERS: tuple[tuple[float, Weigher], ...] = (
     (1.0, lambda host, demand: max(0.0, host.memory_mb - host.used_memory_mb)),
     (1.0, lambda host, demand: max(0.0, host.vcpus * CPU_RATIO - host.used_vcpus)),
     (1.0, lambda host, demand: max(0.0, host.disk_gb - host.used_disk_gb)),
-    (1.0, _group_weight),
+    # More than all room together: else the emptier host would always win, and soft-affinity never keep two together.
+    (4.0, _group_weight),
     (-1_000_000.0, lambda host, demand: float(host.failed_builds)),
 )
 

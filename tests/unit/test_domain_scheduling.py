@@ -135,3 +135,13 @@ def test_a_summary_counts_the_hosts_of_each_filter() -> None:
 
 def test_without_hosts_the_summary_says_so() -> None:
     assert placed([], Demand(SMALL)).summary() == "No host is registered."
+
+
+def test_a_soft_group_is_followed_while_there_is_room_however_empty_another_host_is() -> None:
+    first = host("host-1", used_memory_mb=1024, used_vcpus=2, used_disk_gb=20, servers=2)
+    fleet = [first, host("host-2")]
+    together = Demand(flavor=SMALL, group_policy="soft-affinity", group_hosts={"host-1": 1})
+    assert placed(fleet, together).host == "host-1"
+    assert placed(fleet, msgspec.structs.replace(together, group_policy="soft-anti-affinity")).host == "host-2"
+    full = msgspec.structs.replace(first, used_memory_mb=4096)
+    assert placed([full, host("host-2")], together).host == "host-2"
