@@ -1,7 +1,7 @@
 """What tests/e2e/test_client_verbs.py types into the `openstack` client, in order, and the document about it.
 
 `{id:NAME}` stands for a server's id (an administrator finds other projects' servers by id only, as with Nova),
-`{files}` for a folder with a key and a disk.
+`{request}` for that of the newest action of `first`, `{files}` for a folder with a key and a disk.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from tests.client_shell import Answer
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "client-verbs.md"
 MEMBER, ADMINISTRATOR = "chronova", "chronova-admin"
+NOT_TYPED = {"server ssh"}  # it is the machine's own ssh, and no simulated server answers that
+NOT_HERE = "The command {} is not carried out by this deployment"
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,9 @@ _SERVER = (
     Typed(
         "server show --topology first",
         refused="could not be found",
-        note="this client asks without the microversion that it needs; the API answers from 2.78 on",
+        note="without a version this client asks at 2.1, where Nova has no such thing either",
     ),
+    *_member("--os-compute-api-version 2.78 server show --topology first"),
     _act("server stop first", "stop"),
     _act("server start first", "start"),
     _act("server reboot --wait first", "reboot"),
@@ -161,8 +164,30 @@ _SERVER = (
     _act("server resize revert first", "revertResize"),
     _act("server resize --flavor verbs.two --wait first", "resize"),
     _act("server resize confirm first", "confirmResize"),
+    _act("server resize --flavor m1.nano --wait first", "resize"),
+    _act("server migration revert first", "revertResize"),
+    _act("server resize --flavor m1.nano --wait first", "resize"),
+    _act("server migration confirm first", "confirmResize"),
+    _act("server resize --flavor verbs.two --wait first", "resize"),
+    _act("server migrate revert first", "revertResize"),
+    _act("server resize --flavor verbs.two --wait first", "resize"),
+    _act("server migrate confirm first", "confirmResize"),
     *_admin("server migration list"),
     Typed("server migrate --wait first", refused="Policy doesn't allow"),
+    Typed("server migrate {id:first}", ADMINISTRATOR, refused=NOT_HERE.format("migrate")),
+    Typed("server migrate --live-migration {id:first}", ADMINISTRATOR, refused=NOT_HERE.format("live-migrate")),
+    Typed("server evacuate {id:first}", ADMINISTRATOR, refused="is still in use"),
+    Typed(
+        "server migration show {id:first} 1",
+        ADMINISTRATOR,
+        refused="could not be found",
+        note="this client takes the two ids for each other: it asks for /servers/1/migrations/<id>",
+    ),
+    *(
+        Typed(f"server migration {verb} {{id:first}} 1", ADMINISTRATOR, refused="is not found")
+        for verb in ("abort", "force complete")
+    ),
+    Typed("server restore first", refused="Cannot 'restore'"),
     _act("server shelve --wait first", "shelve"),
     _act("server unshelve --wait first", "unshelve"),
     _act("server shelve --offload --wait first", "shelve"),
@@ -172,6 +197,7 @@ _SERVER = (
         "server volume list first",
         "server volume set --delete-on-termination first data",
         "server volume set --preserve-on-termination first data",
+        "server volume update --preserve-on-termination first data",
     ),
     _act("server remove volume first data", "detach_volume"),
     _act("server add network first lan", "attach_interface"),
@@ -179,6 +205,22 @@ _SERVER = (
     *_member("port create --network lan nic2"),
     _act("server add port first nic2", "attach_interface"),
     _act("server remove port first nic2", "detach_interface"),
+    _act("server add fixed ip --fixed-ip-address 10.77.0.50 first lan", "attach_interface"),
+    Typed(
+        "--os-compute-api-version 2.43 server remove fixed ip first 10.77.0.50",
+        note="2.43 is the last version with this action",
+    ),
+    _act("server remove network first lan", "detach_interface"),
+    Typed(
+        "server add floating ip first 10.77.0.51",
+        refused="No FloatingIP found",
+        note="there are none: the host reaches each guest on its own address",
+    ),
+    Typed("server remove floating ip first 10.77.0.51", refused="No FloatingIP found"),
+    *(
+        Typed(f"server {verb}", refused="2.97 or greater is required")
+        for verb in ("add share first docs", "share list first", "share show first docs", "remove share first docs")
+    ),
     *_member(
         "server add security group first default",
         "server remove security group first default",
@@ -191,7 +233,13 @@ _SERVER = (
     *_admin("server set --auto-approve --state error {id:second}"),
     *_member("server show second"),
     *_admin("server set --auto-approve --state active {id:second}"),
-    *_member("server event list -f json first", "server event list --long first"),
+    *_member(
+        "server event list -f json first",
+        "server event list --long first",
+        "server event list {id:first}",
+        "server event show first {request}",
+        "server event show {id:first} {request}",
+    ),
 )
 
 _AROUND = (
@@ -246,29 +294,52 @@ _AFTER = (
 
 SCRIPT = (*_BEFORE, *_SERVER, *_AROUND, *_AFTER)
 
+# With `reclaim_seconds` set: what is deleted can be had back.
+PATIENT_SCRIPT = (
+    *_member("server create --image tiny --flavor m1.nano --nic none --wait first"),
+    *_member("server delete first", "server show {id:first}", "server restore {id:first}", "server show first"),
+    *_member("server delete --force --wait first", "server list"),
+)
+
 HEAD = """# Verbs of the openstack client
 
 Typed into the real client, in this order, against a running chronova with the simulated driver, by
 `tests/e2e/test_client_verbs.py`, which writes this page (`--write-operations`). Lines with `#` were typed by an
 administrator; `<id>` is a server's id. What ended well says `ok`; else there is what the client said.
 
-| typed: `openstack ...` | answered |
+Every verb of `openstack server` that this client has is here, but `ssh`: that is the machine's own `ssh`, and a
+simulated server does not answer it.
+
+"""
+
+_TABLE = """| typed: `openstack ...` | answered |
 |---|---|
 """
 
+_PATIENT = """
+## With `reclaim_seconds`, so that a deleted server can be had back
 
-def document(answers: list[tuple[Typed, Answer]]) -> str:
+"""
+
+Answers = list[tuple[Typed, Answer]]
+
+
+def document(answers: Answers, patient: Answers) -> str:
+    return HEAD + _TABLE + _rows(answers) + _PATIENT + _TABLE + _rows(patient)
+
+
+def _rows(answers: Answers) -> str:
     rows = []
     for typed, answer in answers:
-        line = re.sub(r"\{id:\S+?\}", "<id>", typed.line).replace("{files}/", "")
+        line = re.sub(r"\{id:\S+?\}", "<id>", typed.line).replace("{files}/", "").replace("{request}", "<request>")
         mark = "# " if typed.cloud == ADMINISTRATOR else ""
         words = "ok" if answer.code == 0 else _words(answer)
         rows.append(f"| `{mark}{line}` | {words}{f' ({typed.note})' if typed.note else ''} |")
-    return HEAD + "\n".join(rows) + "\n"
+    return "\n".join(rows) + "\n"
 
 
 def _words(answer: Answer) -> str:
     """What the client complained of, without the address it was talking to and what differs from run to run."""
     last = answer.complained.strip().splitlines()[-1]
-    last = re.sub(r" Client Error for url: \S+,", "", last)
+    last = re.sub(r" (Client|Server) Error for url: \S+,", "", last)
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<id>", last).replace("|", "/")
