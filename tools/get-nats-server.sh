@@ -44,7 +44,7 @@ fetch_configured() {
     candidate=$(apt-cache policy nats-server 2>/dev/null | sed -n 's/^ *Candidate: *//p')
     case $candidate in '' | '(none)') return 1 ;; esac
     new_enough "$candidate" || return 1
-    (cd "$work/package" && apt-get -qq -o APT::Sandbox::User=root download nats-server)
+    (cd "$work/package" && apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=5 download nats-server)
 }
 
 configured_mirror() {
@@ -66,7 +66,7 @@ Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "$work/none";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
-Acquire::Retries "3";
+Acquire::Retries "5";
 Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 CONF
     APT_CONFIG=$work/apt.conf

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Install the Debian or Ubuntu packages that chronova needs; does nothing when all of them are there.
-# usage: tools/install-packages.sh [--hypervisor-only] [--test]
+# usage: tools/install-packages.sh [--hypervisor-only] [--test] [--lists]
 #   --hypervisor-only   just QEMU, libvirt and what the guest image is built with
 #   --test              also what the whole test suite needs (PostgreSQL, Chromium)
+#   --lists             install nothing, but fetch apt's package lists anew
 # Asks nothing, uses sudo when not root, works the same with and without /dev/kvm.
 set -eu
 
@@ -17,6 +18,7 @@ for option in "$@"; do
     case "$option" in
         --hypervisor-only) only=yes ;;
         --test) with_test=yes ;;
+        --lists) only_lists=yes ;;
         *) sed -n 's/^# usage: /usage: /p' "$0" >&2; exit 2 ;;
     esac
 done
@@ -46,17 +48,29 @@ missing=
 for package in $wanted; do
     present "$package" || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing" ] || [ "${only_lists:-}" ] || exit 0
 
 root=
 if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null 2>&1 || { echo "error: become root, or install sudo, to install:$missing" >&2; exit 1; }
     root=sudo
 fi
-apt() { $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@"; }
+apt() {
+    $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 "$@"
+}
+# A list that did not arrive would make its packages look as if this release had none of them. Another apt may hold the
+# lists (a machine that just started updates them), a mirror may be busy; one that stays away is passed over in the end.
+lists() {
+    for pause in 5 20 60; do
+        apt -o APT::Update::Error-Mode=any update && return
+        sleep "$pause"
+    done
+    apt update
+}
 
+[ -z "${only_lists:-}" ] || { lists; exit 0; }
 echo "Installing packages:$missing"
-apt update
+lists
 for package in $missing; do
     if apt-cache policy "$package" | grep -q 'Candidate: [^(]'; then
         available="${available:-} $package"
@@ -65,4 +79,8 @@ for package in $missing; do
     fi
 done
 [ -n "${available:-}" ] || exit 0
+for pause in 10 30; do
+    apt install -y --no-install-recommends $available >/dev/null && exit 0
+    sleep "$pause"
+done
 apt install -y --no-install-recommends $available >/dev/null

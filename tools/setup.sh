@@ -15,12 +15,22 @@ say() {
     echo "setup: $*"
 }
 
+# What needs the network is tried three times.
+again() {
+    for pause in 10 30; do
+        "$@" && return
+        say "that failed; once more in $pause s" >&2
+        sleep "$pause"
+    done
+    "$@"
+}
+
 nats_server() {
     if "$python" -c 'from eventlog.nats_server import find_nats_server; find_nats_server()' 2>/dev/null; then
         return
     fi
     say "fetching nats-server into $cache/bin"
-    tools/get-nats-server.sh "$cache/bin"
+    again tools/get-nats-server.sh "$cache/bin"
 }
 
 # The environment is made anew when what it is made from has changed.
@@ -33,18 +43,20 @@ environment() {
         say "$python is older than 3.11: name a newer one, as in make setup PYTHON=python3.12" >&2
         exit 1
     }
-    [ -x .venv/bin/python ] || {
+    # One that was cut off while it was made has a python, and nothing to install with.
+    { command -v uv && [ -x .venv/bin/python ]; } >/dev/null || .venv/bin/python -c 'import pip' 2>/dev/null || {
         say "making the virtual environment .venv"
-        "$python" -m venv .venv
+        "$python" -m venv --clear .venv
     }
     say "installing the locked Python packages into .venv"
     if command -v uv >/dev/null; then
-        VIRTUAL_ENV=$PWD/.venv uv pip install --quiet --require-hashes -r requirements.lock
-        VIRTUAL_ENV=$PWD/.venv uv pip install --quiet --no-deps -e .
+        export VIRTUAL_ENV="$PWD/.venv"
+        again uv pip install --quiet --require-hashes -r requirements.lock
+        again uv pip install --quiet --no-deps -e .
     else
-        pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check --quiet --no-input"
-        $pip install --require-hashes -r requirements.lock
-        $pip install --no-deps -e . 2>.venv/install.log || {
+        pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check --quiet --no-input --timeout 60 --retries 5"
+        again $pip install --require-hashes -r requirements.lock
+        again $pip install --no-deps -e . 2>.venv/install.log || {
             cat .venv/install.log >&2
             exit 1
         }
@@ -65,11 +77,12 @@ if not any((cache_folder() / "images").glob("*.qcow2")):
 try:
     tiny_image()
 except BuildFailed as error:
-    print(f"setup: the guest image could not be built, so no real guest will boot: {error}", file=sys.stderr)
+    sys.exit(f"setup: the guest image could not be built, so no real guest will boot: {error}")
 PYTHON
 }
 
 tools/install-packages.sh "$@"
 nats_server
 environment
-guest_image
+# Its packages may be newer by now than apt's lists say. A machine without guests is one all the same.
+guest_image || { tools/install-packages.sh --lists && guest_image; } || say "going on without a guest image" >&2

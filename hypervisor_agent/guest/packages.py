@@ -39,7 +39,8 @@ def fetch(packages: list[Package], cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     missing = [package.name for package in packages if not (cache / package.file).exists()]
     if missing:
-        _run(["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", *missing], cwd=cache)
+        options = ["-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=5"]
+        _run(["apt-get", "-qq", *options, "download", *missing], cwd=cache)
     for package in packages:
         if not (cache / package.file).exists():
             raise BuildFailed(f"apt did not deliver {package.file}. Run `apt-get update` and try again.")
