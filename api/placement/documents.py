@@ -8,11 +8,11 @@ from starlette.routing import BaseRoute, Route
 
 from api.http import Json
 from api.links import base_url
+from api.placement.versions import MAX_VERSION, MIN_VERSION, versioned
 from domain.errors import NotFound
 
 CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
 TRAITS = ("COMPUTE_STATUS_DISABLED", "COMPUTE_NODE", "HW_ARCH_X86_64")
-MIN_VERSION, MAX_VERSION = "1.0", "1.39"
 
 
 async def versions(request: Request) -> Response:
@@ -68,8 +68,8 @@ async def show_trait(request: Request) -> Response:
 def routes() -> list[BaseRoute]:
     return [
         Route("/", versions),
-        Route("/resource_classes", list_classes),
-        Route("/resource_classes/{name}", show_class),
-        Route("/traits", list_traits),
-        Route("/traits/{name}", show_trait),
+        Route("/resource_classes", versioned(list_classes)),
+        Route("/resource_classes/{name}", versioned(show_class)),
+        Route("/traits", versioned(list_traits)),
+        Route("/traits/{name}", versioned(show_trait)),
     ]

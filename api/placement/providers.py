@@ -14,7 +14,8 @@ from starlette.routing import BaseRoute, Route
 
 from api.http import Json, services
 from api.identity.access import must_be_admin
-from api.placement.documents import CLASSES, MAX_VERSION
+from api.placement.documents import CLASSES
+from api.placement.versions import minor_of, versioned
 from domain.errors import Invalid, NotFound, Rejected
 from domain.scheduling import CPU_RATIO
 from domain.server import Server
@@ -63,10 +64,6 @@ def _provider(row: HostRow) -> dict[str, Any]:
     }
 
 
-def _answer(body: dict[str, Any]) -> Response:
-    return Json(body, headers={"OpenStack-API-Version": f"placement {MAX_VERSION}", "Vary": "OpenStack-API-Version"})
-
-
 async def _host(request: Request) -> HostRow:
     must_be_admin(request)
     wanted = request.path_params["uuid"]
@@ -108,18 +105,18 @@ async def list_providers(request: Request) -> Response:
         and params.get("uuid") in (None, row.host.id)
         and _has_room(row, wanted)
     ]
-    return _answer({"resource_providers": [_provider(row) for row in rows]})
+    return Json({"resource_providers": [_provider(row) for row in rows]})
 
 
 async def show_provider(request: Request) -> Response:
     """One host"""
-    return _answer(_provider(await _host(request)))
+    return Json(_provider(await _host(request)))
 
 
 async def inventories(request: Request) -> Response:
     """What a host has"""
     row = await _host(request)
-    return _answer({"resource_provider_generation": row.host.version, "inventories": _inventory(row)})
+    return Json({"resource_provider_generation": row.host.version, "inventories": _inventory(row)})
 
 
 async def inventory(request: Request) -> Response:
@@ -127,25 +124,25 @@ async def inventory(request: Request) -> Response:
     row, name = await _host(request), request.path_params["name"]
     if name not in CLASSES:
         raise NotFound(f"No inventory of class {name} for {row.host.id}")
-    return _answer({"resource_provider_generation": row.host.version, **_inventory(row)[name]})
+    return Json({"resource_provider_generation": row.host.version, **_inventory(row)[name]})
 
 
 async def usages(request: Request) -> Response:
     """What is placed on a host, in sum"""
     row = await _host(request)
-    return _answer({"resource_provider_generation": row.host.version, "usages": _usage(row)})
+    return Json({"resource_provider_generation": row.host.version, "usages": _usage(row)})
 
 
 async def provider_traits(request: Request) -> Response:
     """What a host is"""
     row = await _host(request)
-    return _answer({"resource_provider_generation": row.host.version, "traits": _traits(row)})
+    return Json({"resource_provider_generation": row.host.version, "traits": _traits(row)})
 
 
 async def aggregates(request: Request) -> Response:
     """The aggregates of a host: none"""
     row = await _host(request)
-    return _answer({"resource_provider_generation": row.host.version, "aggregates": []})
+    return Json({"resource_provider_generation": row.host.version, "aggregates": []})
 
 
 def _amounts(placed: list[PlacementRow]) -> dict[str, int]:
@@ -163,7 +160,7 @@ async def provider_allocations(request: Request) -> Response:
     for one in await services(request).read.placements(row.host.name):
         by_server.setdefault(one.server_id, []).append(one)
     allocations = {server_id: {"resources": _amounts(placed)} for server_id, placed in by_server.items()}
-    return _answer({"resource_provider_generation": row.host.version, "allocations": allocations})
+    return Json({"resource_provider_generation": row.host.version, "allocations": allocations})
 
 
 async def consumer_allocations(request: Request) -> Response:
@@ -172,13 +169,13 @@ async def consumer_allocations(request: Request) -> Response:
     read, server_id = services(request).read, request.path_params["consumer"]
     server: Server | None = await read.server(server_id)
     if server is None or server.deleted:
-        return _answer({"allocations": {}})
+        return Json({"allocations": {}})
     allocations = {}
     for row in await read.hosts():
         placed = [one for one in await read.placements(row.host.name) if one.server_id == server_id]
         if placed:
             allocations[row.host.id] = {"generation": row.host.version, "resources": _amounts(placed)}
-    return _answer(
+    return Json(
         {
             "allocations": allocations,
             "project_id": server.project_id,
@@ -195,7 +192,7 @@ async def project_usages(request: Request) -> Response:
     if not project_id:
         raise Invalid("The query parameter project_id is missing")
     usage = await services(request).read.usage(project_id)
-    return _answer({"usages": {"VCPU": usage.cores, "MEMORY_MB": usage.ram}})
+    return Json({"usages": {"VCPU": usage.cores, "MEMORY_MB": usage.ram}})
 
 
 async def candidates(request: Request) -> Response:
@@ -227,8 +224,16 @@ async def candidates(request: Request) -> Response:
             "parent_provider_uuid": None,
             "root_provider_uuid": row.host.id,
         }
-    requests = [{"allocations": {row.host.id: {"resources": wanted}}, "mappings": {"": [row.host.id]}} for row in rows]
-    return _answer({"allocation_requests": requests, "provider_summaries": summaries})
+    requests = [_request(row.host.id, wanted, minor_of(request)) for row in rows]
+    return Json({"allocation_requests": requests, "provider_summaries": summaries})
+
+
+def _request(host_id: str, wanted: dict[str, int], minor: int) -> dict[str, Any]:
+    """What to claim on a host: a list until 1.11, by provider since; it says which part is served where since 1.34."""
+    if minor < 12:
+        return {"allocations": [{"resource_provider": {"uuid": host_id}, "resources": wanted}]}
+    mappings = {"mappings": {"": [host_id]}} if minor >= 34 else {}
+    return {"allocations": {host_id: {"resources": wanted}}, **mappings}
 
 
 async def read_only(request: Request) -> Response:
@@ -247,17 +252,18 @@ async def read_only(request: Request) -> Response:
 def routes() -> list[BaseRoute]:
     one = "/resource_providers/{uuid}"
     rest = ["GET", "POST", "PUT", "DELETE", "PATCH"]
-    return [
-        Route("/resource_providers", list_providers),
-        Route(one, show_provider),
-        Route(one + "/inventories", inventories),
-        Route(one + "/inventories/{name}", inventory),
-        Route(one + "/usages", usages),
-        Route(one + "/traits", provider_traits),
-        Route(one + "/aggregates", aggregates),
-        Route(one + "/allocations", provider_allocations),
-        Route("/usages", project_usages),
-        Route("/allocations/{consumer}", consumer_allocations),
-        Route("/allocation_candidates", candidates),
-        Route("/{rest:path}", read_only, methods=rest),
-    ]
+    served = {
+        "/resource_providers": list_providers,
+        one: show_provider,
+        f"{one}/inventories": inventories,
+        f"{one}/inventories/{{name}}": inventory,
+        f"{one}/usages": usages,
+        f"{one}/traits": provider_traits,
+        f"{one}/aggregates": aggregates,
+        f"{one}/allocations": provider_allocations,
+        "/usages": project_usages,
+        "/allocations/{consumer}": consumer_allocations,
+        "/allocation_candidates": candidates,
+    }
+    known = [Route(path, versioned(handler)) for path, handler in served.items()]
+    return [*known, Route("/{rest:path}", read_only, methods=rest)]

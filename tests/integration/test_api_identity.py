@@ -12,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from commands.context import SERVICE, CommandContext
 from domain.resources import User
 from tests.deployment import Deployment, running_api
 
@@ -303,3 +304,26 @@ async def test_an_unknown_path_and_method_are_refused_in_the_family_form(demo: h
         assert answer.status_code == 404, family
         assert key in answer.json(), family
     assert (await demo.delete("/identity/v3/auth/catalog")).status_code == 405
+
+
+async def test_placement_names_the_microversion_that_it_used(api: Deployment, admin: httpx.AsyncClient) -> None:
+    at = CommandContext(SERVICE, "req-1")
+    room = {"vcpus": 4, "memory_mb": 4096, "disk_gb": 10, "up": True}
+    host = await api.services.commands.create("host", {"name": "host-1", "number": 1, **room}, at)
+    wanted = {"VCPU": 1}
+    shapes = {
+        "1.0": [{"resource_provider": {"uuid": host.id}, "resources": wanted}],
+        "1.30": {host.id: {"resources": wanted}},
+        "1.39": {host.id: {"resources": wanted}},
+    }
+    for asked, used in ((None, "1.0"), ("placement 1.30", "1.30"), ("volume 3.1, placement latest", "1.39")):
+        headers = {} if asked is None else {"OpenStack-API-Version": asked}
+        for path in ("resource_providers", f"resource_providers/{host.id}/usages", "traits", "resource_classes"):
+            answer = await admin.get(f"/placement/{path}", headers=headers)
+            assert answer.headers["openstack-api-version"] == f"placement {used}", path
+            assert answer.headers["vary"] == "OpenStack-API-Version"
+        found = await admin.get("/placement/allocation_candidates?resources=VCPU:1", headers=headers)
+        assert [one["allocations"] for one in found.json()["allocation_requests"]] == [shapes[used]]
+        assert ["mappings" in one for one in found.json()["allocation_requests"]] == [used == "1.39"]
+    for asked in ("placement 1.40", "placement 2.0", "placement 1"):
+        assert (await admin.get("/placement/traits", headers={"OpenStack-API-Version": asked})).status_code == 406
