@@ -80,7 +80,7 @@ def find_nats_server(extra_dirs: tuple[Path, ...] | list[Path] = ()) -> Path:
 
 def _version(program: Path) -> tuple[int, ...]:
     try:
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     match = re.search(r"(\d+)\.(\d+)\.(\d+)", answer.stdout)

@@ -7,6 +7,7 @@ away `request` raises at once; what has to arrive is sent again by `reporter`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -56,9 +57,12 @@ class Link:
         await self._mux.open()
 
     async def close(self) -> None:
-        if self._mux is not None:
-            await self._mux.close()
-        await self.client.close()
+        """Raises nothing: a connection that NATS has just left can not be flushed, and need not be."""
+        with contextlib.suppress(OSError, nats.errors.Error):
+            if self._mux is not None:
+                await self._mux.close()
+        with contextlib.suppress(OSError, nats.errors.Error):
+            await self.client.close()
 
     def on_connect(self, callback: Callable[[], None]) -> None:
         """Call back after every reconnect: what the server was asked to do for us is forgotten by then."""
@@ -81,6 +85,11 @@ class Link:
         except (nats.errors.Error, OSError):
             return False
         return True
+
+    @property
+    def clustered(self) -> bool:
+        """Whether NATS is more than one server: then one may go, with what it was asked, and this connection stays."""
+        return len(self.client.servers) > 1
 
     def inbox(self) -> str:
         return self.client.new_inbox()
