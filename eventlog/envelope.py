@@ -7,6 +7,9 @@ and `c.prev` is the hash of the aggregate's previous commit: the commits of an a
 Encoding and decoding keep those bytes as they are: a message is never re-encoded, so a hash can always be checked
 against what is stored. `decode` accepts exactly the form that `encode` writes and raises `CorruptMessage` for
 anything else; it does not compute hashes, which is the task of `eventlog.verify`.
+
+`v` is the version of the schema of a commit's state and of an event's data. A version that is not known here was
+written by a newer chronova and is refused (`NewerCommit`) instead of being read as something else.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from hashlib import sha256
 
 import msgspec
 
-from eventlog.errors import CorruptMessage
+from eventlog.errors import CorruptMessage, NewerCommit
 
 DEFAULT_PREFIX = "log"
+SCHEMA = 1  # fields with defaults may be added without a new one: old commits are read as they always were
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HEAD = b'{"hash":"'
@@ -114,7 +118,7 @@ def split(raw: bytes) -> tuple[str, bytes] | None:
 
 
 def decode(position: int, subject: str, raw: bytes, recorded_at: datetime | None = None) -> Recorded:
-    """The commit in a stored message. Raises CorruptMessage."""
+    """The commit in a stored message. Raises CorruptMessage, NewerCommit."""
     parts = split(raw)
     if parts is None:
         raise CorruptMessage(position, subject, "the message has not the form of a commit")
@@ -122,4 +126,6 @@ def decode(position: int, subject: str, raw: bytes, recorded_at: datetime | None
         commit = _decode_commit(parts[1])
     except msgspec.DecodeError as error:
         raise CorruptMessage(position, subject, f"the commit can not be read: {error}") from error
+    if commit.v != SCHEMA or any(event.v != SCHEMA for event in commit.events):
+        raise NewerCommit(position, subject)
     return Recorded(position, parts[0], commit, raw, recorded_at)

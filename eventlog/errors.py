@@ -55,5 +55,12 @@ class CorruptMessage(LogError):
         super().__init__(f"position {position} ({subject}): {what}; run `chronova audit verify`")
 
 
+class NewerCommit(CorruptMessage):
+    """A stored commit has a schema that this version does not know."""
+
+    def __init__(self, position: int, subject: str) -> None:
+        super().__init__(position, subject, "a newer chronova wrote this commit: read this log with that version")
+
+
 class StreamMismatch(LogError):
     """The stream exists with a configuration that could lose or change commits."""

@@ -7,8 +7,8 @@ from hashlib import sha256
 import msgspec
 import pytest
 
-from eventlog.envelope import Commit, decode, encode, split, subject_of
-from eventlog.errors import CorruptMessage
+from eventlog.envelope import Commit, Event, decode, encode, split, subject_of
+from eventlog.errors import CorruptMessage, NewerCommit
 from tests.eventlog_samples import META, events
 
 COMMIT = Commit(
@@ -93,3 +93,17 @@ def test_user_text_never_becomes_a_subject(id: str) -> None:
         subject_of("server", id)
     with pytest.raises(ValueError, match="no aggregate can be named"):
         subject_of(id, "a")
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        pytest.param(msgspec.structs.replace(COMMIT, v=2), id="state"),
+        pytest.param(
+            msgspec.structs.replace(COMMIT, events=[*COMMIT.events, Event("server.stop.failed", 2)]), id="event"
+        ),
+    ],
+)
+def test_what_a_newer_version_wrote_is_not_read_as_something_else(newer: Commit) -> None:
+    with pytest.raises(NewerCommit, match=r"position 3 \(log\.server\.a\): a newer chronova wrote this commit"):
+        decode(3, "log.server.a", encode(newer)[1])
