@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -12,27 +12,37 @@ from commands import disks
 from commands.context import CommandContext
 from commands.handler import Commands
 from domain import volumes
-from domain.errors import Forbidden, NotFound, Rejected
+from domain.errors import NotFound, Rejected
 from domain.resources import Volume
-from domain.server import Server, VolumeAttachment
-
-LETTERS = "bcdefghijklmnopqrstuvwxyz"
+from domain.server import VolumeAttachment
 
 
 @asynccontextmanager
 async def kept(
-    commands: Commands, volume_id: str, server_id: str, token: str, context: CommandContext
+    commands: Commands,
+    volume_id: str,
+    server_id: str,
+    token: str,
+    context: CommandContext,
+    reserve: Callable[[Volume, str, str], volumes.Changes] = volumes.reserve,
 ) -> AsyncIterator[Volume]:
     """The volume is reserved for the server; a refusal inside gives it back. Raises `Rejected` when it is not free.
 
     After a failure of ours the command may have been accepted all the same: if not, the conductor frees the volume.
     """
-    keep = partial(volumes.reserve, server_id=server_id, token=token)
+    taken = False
+
+    def keep(volume: Volume) -> dict[str, Any]:
+        nonlocal taken
+        changes = reserve(volume, server_id, token)
+        taken = bool(changes)
+        return changes
+
     held = await commands.update("volume", volume_id, {}, context, verb="reserve", check=keep)
     try:
         yield cast(Volume, held)
     except Rejected as rejected:
-        if rejected.code < 500:
+        if taken and rejected.code < 500:  # else it is kept for an earlier request, of which this is a repeat
             give_back = partial(volumes.unreserve, token=token)
             with suppress(NotFound):
                 await commands.update("volume", volume_id, {}, context, verb="unreserve", check=give_back)
@@ -46,7 +56,8 @@ async def all_kept(
     """The same of all volumes that a new server begins with."""
     async with AsyncExitStack() as stack:
         for volume_id in volume_ids:
-            await stack.enter_async_context(kept(commands, volume_id, server_id, server_id, context))
+            held = kept(commands, volume_id, server_id, server_id, context, volumes.reserve_for_new)
+            await stack.enter_async_context(held)
         yield
 
 
@@ -69,16 +80,3 @@ def spec_of_attached(attachment: VolumeAttachment) -> dict[str, Any]:
         "device": attachment.device,
         "size_gb": attachment.size_gb,
     }
-
-
-def next_device(server: Server) -> str:
-    """The first name that no disk of the server has."""
-    used = {volume.device for volume in server.volumes} | {server.root_device_name}
-    free = next((f"/dev/vd{letter}" for letter in LETTERS if f"/dev/vd{letter}" not in used), None)
-    if free is None:
-        raise Forbidden(
-            f"The maximum allowed number of disk devices ({len(LETTERS) + 1}) to attach to a single instance has been "
-            "exceeded.",
-            hint="Detach a volume first.",
-        )
-    return free

@@ -26,8 +26,6 @@ from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import Image, Volume, VolumeSnapshot
 from domain.server import BlockDevice, Operation, Server, VolumeAttachment
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
 
 @dataclass(frozen=True)
 class VolumeSteps:
@@ -87,18 +85,11 @@ class VolumeSteps:
 async def create_volumes(steps: VolumeSteps) -> dict[str, Any]:
     """Every volume that the server was asked for: made where it has to be, and about to be attached."""
     server = steps.server
-    devices = _devices(server)
+    devices = block_devices.devices_of_new(server)
     attachments = [
         await _take(steps, wanted, device) for wanted, device in zip(server.block_devices, devices, strict=True)
     ]
     return {"volumes": tuple(attachments)}
-
-
-def _devices(server: Server) -> list[str]:
-    """A device name for each: the root's, the one asked for, else the next free one."""
-    named = [server.root_device_name if one.boot_index == 0 else one.device for one in server.block_devices]
-    free = (f"/dev/vd{letter}" for letter in LETTERS if f"/dev/vd{letter}" not in {*named, server.root_device_name})
-    return [name or next(free) for name in named]
 
 
 async def _take(steps: VolumeSteps, wanted: BlockDevice, device: str) -> VolumeAttachment:

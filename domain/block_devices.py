@@ -6,16 +6,18 @@ by the API. Every refusal is Nova's sentence (its `InvalidBDM...` exceptions), a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from domain.errors import Invalid
-from domain.server import FlavorSnapshot
+from domain.errors import Forbidden, Invalid
+from domain.server import FlavorSnapshot, Server
 
 ROOT_DEVICE = "/dev/vda"
+MOST_DEVICES = 26  # /dev/vda to /dev/vdz
 BUSES = (None, "", "virtio")
 KINDS = (None, "", "disk")
 TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
@@ -76,7 +78,7 @@ def _wanted(given: Mapping[str, Any], image_id: str | None) -> Wanted:
         boot_index=boot_index if boot_index is not None and boot_index >= 0 else None,
         size_gb=int(given.get("volume_size") or 0),
         device=device_name(given.get("device_name")),
-        delete_on_termination=_flag(given.get("delete_on_termination", False)),
+        delete_on_termination=flag(given.get("delete_on_termination", False)),
         tag=given.get("tag"),
         guest_format=given.get("guest_format"),
     )
@@ -101,7 +103,7 @@ def _legacy(given: Mapping[str, Any]) -> Wanted:
         source_id=given[f"{source}_id"],
         size_gb=int(given.get("volume_size") or 0),
         device=device_name(given.get("device_name")),
-        delete_on_termination=_flag(given.get("delete_on_termination", False)),
+        delete_on_termination=flag(given.get("delete_on_termination", False)),
     )
 
 
@@ -116,6 +118,33 @@ def device_name(given: str | None) -> str | None:
         raise invalid("Device name contains spaces.")
     letters = name.removeprefix("vd")
     return f"/dev/{name}" if name.startswith("vd") and letters.isalpha() and len(letters) == 1 else None
+
+
+def free_devices(used: Iterable[str | None]) -> Iterator[str]:
+    """The names that no disk has, in their order; never the root's."""
+    names = (f"/dev/vd{letter}" for letter in string.ascii_lowercase[:MOST_DEVICES])
+    taken = {ROOT_DEVICE, *used}
+    return (name for name in names if name not in taken)
+
+
+def next_device(server: Server) -> str:
+    """The first name that no disk of the server has."""
+    used = (*(volume.device for volume in server.volumes), server.root_device_name)
+    free = next(free_devices(used), None)
+    if free is None:
+        raise Forbidden(
+            f"The maximum allowed number of disk devices ({MOST_DEVICES}) to attach to a single instance has been "
+            "exceeded.",
+            hint="Detach a volume first.",
+        )
+    return free
+
+
+def devices_of_new(server: Server) -> list[str]:
+    """A name for each disk that a new server begins with: the root's, the one asked for, else the next free one."""
+    named = [server.root_device_name if one.boot_index == 0 else one.device for one in server.block_devices]
+    free = free_devices((*named, server.root_device_name))
+    return [name or next(free) for name in named]
 
 
 def of_image(properties: Mapping[str, str]) -> list[Wanted]:
@@ -189,7 +218,8 @@ def _local_disks_must_fit(wanted: Sequence[Wanted], flavor: FlavorSnapshot) -> N
         )
 
 
-def _flag(value: Any) -> bool:
+def flag(value: Any) -> bool:
+    """What users write for true: in mappings, and in image properties."""
     return value if isinstance(value, bool) else str(value).strip().lower() in TRUE
 
 

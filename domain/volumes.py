@@ -49,6 +49,13 @@ def reserve(volume: Volume, server_id: str, token: str) -> Changes:
     return {"status": "reserved", "reserved_for": server_id, "reservation": token}
 
 
+def reserve_for_new(volume: Volume, server_id: str, token: str) -> Changes:
+    """The same for a server that is about to be created: a repeat of its request finds the volume on its way to it."""
+    if volume.reserved_for == server_id or _holds(volume, server_id):
+        return {}
+    return reserve(volume, server_id, token)
+
+
 def unreserve(volume: Volume, token: str) -> Changes:
     """The request that kept it is refused. A volume that is not kept by it, or taken already, stays as it is."""
     return _FREE if (volume.status, volume.reservation) == ("reserved", token) else {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from api.compute import faults
@@ -17,7 +19,7 @@ from domain.errors import Forbidden, Invalid, TooLarge
 from domain.flavors import snapshot
 from domain.resources import Flavor, Image, Volume, VolumeSnapshot
 from domain.server import BlockDevice
-from domain.volumes import reserve
+from domain.volumes import reserve_for_new
 
 DEFAULT_TYPES = (None, "", "default", "__DEFAULT__")
 
@@ -36,7 +38,20 @@ class BootSource:
         return [one.volume_id for one in self.block_devices if not one.made_here]
 
 
-async def boot_source(call: Call, wanted: dict[str, Any], flavor: Flavor, count: int) -> BootSource:
+@dataclass(frozen=True)
+class Earlier:
+    """What a repeated request finds of itself: the id that its (first) server has, and whether that was created."""
+
+    server_id: str = ""
+    created: bool = False
+
+
+FIRST = Earlier()
+
+
+async def boot_source(
+    call: Call, wanted: dict[str, Any], flavor: Flavor, count: int, earlier: Earlier = FIRST
+) -> BootSource:
     """Raises `Invalid` for disks that do not make sense, and for what is missing, inactive, too big or in use."""
     image_id = wanted.get("imageRef") or None
     image = await _image(call, image_id) if image_id is not None else None
@@ -57,7 +72,7 @@ async def boot_source(call: Call, wanted: dict[str, Any], flavor: Flavor, count:
     local = root is not None and root.destination == "local"
     block_devices.must_make_sense(disks, snapshot(flavor), image_id=image_id if local else None, count=count)
     assert root is not None, "a boot sequence that makes sense has a root"
-    found = [await _block_device(call, one) for one in disks if one.destination == "volume"]
+    found = [await _block_device(call, one, earlier) for one in disks if one.destination == "volume"]
     await _must_be_allowed(call, [device for device, _ in found if device.made_here], count)
     made = tuple(device for device, _ in found)
     if local:
@@ -92,9 +107,11 @@ async def _image(call: Call, image_id: str) -> Image:
     return image
 
 
-async def _block_device(call: Call, wanted: Wanted) -> tuple[BlockDevice, dict[str, str]]:
+async def _block_device(call: Call, wanted: Wanted, earlier: Earlier) -> tuple[BlockDevice, dict[str, str]]:
     """The volume that it is or becomes, and the properties of the image that it holds."""
-    look = {"volume": _volume, "snapshot": _snapshot, "image": _image_volume}.get(wanted.source_type)
+    looks: dict[str, Callable[[Call, Wanted], Awaitable[Found]]]
+    looks = {"volume": partial(_volume, earlier=earlier), "snapshot": _snapshot, "image": _image_volume}
+    look = looks.get(wanted.source_type)
     size_gb, properties, bootable = await look(call, wanted) if look is not None else (wanted.size_gb, {}, True)
     if wanted.is_root and not bootable:
         raise Invalid(f"Block Device {wanted.source_id} is not bootable.", hint="openstack volume set --bootable")
@@ -113,11 +130,13 @@ async def _block_device(call: Call, wanted: Wanted) -> tuple[BlockDevice, dict[s
 Found = tuple[int, dict[str, str], bool]  # GiB, image properties, whether it can be booted
 
 
-async def _volume(call: Call, wanted: Wanted) -> Found:
+async def _volume(call: Call, wanted: Wanted, earlier: Earlier) -> Found:
     volume = await call.services.read.resource("volume", str(wanted.source_id))
-    if not isinstance(volume, Volume) or volume.deleted or not (call.is_admin or volume.project_id == call.project_id):
+    mine = isinstance(volume, Volume) and (call.is_admin or volume.project_id == call.project_id)
+    if not mine or not isinstance(volume, Volume) or (volume.deleted and not earlier.created):
         raise block_devices.invalid(f"failed to get volume {wanted.source_id}.")
-    reserve(volume, "", "")  # refused now rather than when all else was looked up
+    if not earlier.created:  # refused now rather than when all else was looked up
+        reserve_for_new(volume, earlier.server_id or "-", "")
     return volume.size_gb, volume.image_metadata, volume.bootable
 
 

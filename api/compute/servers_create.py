@@ -19,7 +19,7 @@ import msgspec
 from api.compute import passwords, quota, server_groups
 from api.compute.call import Call, Reply, flag, reply
 from api.compute.create_networks import networks_of, security_groups_of
-from api.compute.create_volumes import boot_source
+from api.compute.create_volumes import FIRST, Earlier, boot_source
 from api.compute.dispatch import Route
 from api.compute.keys import public_key_of
 from api.compute.lookups import flavor_of
@@ -77,7 +77,8 @@ async def carry_out(call: Call) -> Created:
     low, high = _counts(wanted)
     target = await _target(call, wanted)
     flavor = await _flavor(call, wanted)
-    source = await boot_source(call, wanted, flavor, high)
+    earlier = await _earlier(call)
+    source = await boot_source(call, wanted, flavor, high, earlier)
     group = await _group(call, hints)
     fields: dict[str, Any] = {
         "project_id": call.project_id,
@@ -110,7 +111,8 @@ async def carry_out(call: Call) -> Created:
         await quota.check_items(call, wanted)
         fields["admin_password"] = password = _password(call, wanted)
         servers = [_new(wanted, fields, index, ids) for index in range(len(ids))]
-        async with all_kept(call.services.commands, source.reserved, ids[0], call.context):
+        reserved = [] if earlier.created else source.reserved
+        async with all_kept(call.services.commands, reserved, ids[0], call.context):
             answers = await _created(call, servers, group)
     return Created(wanted, answers, fields["reservation_id"], password)
 
@@ -181,6 +183,14 @@ def _ids(call: Call, count: int) -> list[str]:
     if key is None:
         return [str(uuid4()) for _ in range(count)]
     return [str(uuid5(NAMESPACE_OID, f"{actor.project_id}:{actor.user_id}:{key}:{index}")) for index in range(count)]
+
+
+async def _earlier(call: Call) -> Earlier:
+    """What an earlier request with the same idempotency key may have left."""
+    if call.context.idempotency_key is None:
+        return FIRST
+    (server_id,) = _ids(call, 1)
+    return Earlier(server_id, created=await call.services.commands.load_server(server_id) is not None)
 
 
 def _password(call: Call, wanted: dict[str, Any]) -> str:

@@ -10,8 +10,8 @@ from api.compute.carry_out import carry_out, must_be_legal
 from api.compute.dispatch import Route
 from api.compute.lookups import integer, server_of
 from api.compute.schemas import attachments as schemas
-from api.volumes_kept import kept, next_device, spec_of, spec_of_attached
-from domain.block_devices import device_name
+from api.volumes_kept import kept, spec_of, spec_of_attached
+from domain.block_devices import device_name, next_device
 from domain.errors import Invalid, NotFound
 from domain.resources import Volume
 from domain.server import Server, VolumeAttachment

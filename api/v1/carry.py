@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from api.v1.resolve import Lookup, resolved
-from api.volumes_kept import kept, next_device, spec_of, spec_of_attached
+from api.volumes_kept import kept, spec_of, spec_of_attached
 from commands.context import Answer, CommandContext
 from commands.security_groups import set_on_ports
 from domain import images
-from domain.block_devices import device_name
+from domain.block_devices import device_name, next_device
 from domain.errors import Conflict, Invalid, NotFound, Rejected
 from domain.server import Server, decode_server
 

@@ -152,7 +152,11 @@ async def _upload_image(request: Request, volume: Volume, body: dict[str, Any]) 
     with ExitStack() as held:
         held.enter_context(work(request).hold(volume.id))
         begun = await _update(request, volume, {}, "begin-upload", begin)
-        image = await services(request).commands.create("image", fields, context(request))
+        try:
+            image = await services(request).commands.create("image", fields, context(request))
+        except BaseException:
+            work(request).give_up(volume.id, held.pop_all())
+            raise
         work(request).upload(begun, image.id, held.pop_all())
     told = {
         "id": volume.id,

@@ -21,7 +21,8 @@ from domain import volumes as rules
 from domain.errors import Invalid, Rejected
 from domain.resources import Volume, VolumeSnapshot
 
-WITHOUT_FORCE = (3, 66)  # the microversion from which a volume in use needs no force
+# The microversion from which a volume in use needs no force; and the one that the SDK, which leaves it out then, sends.
+WITHOUT_FORCE, WITHOUT_FORCE_BY_SDK = (3, 66), (3, 65)
 
 
 def snapshot_view(snapshot: VolumeSnapshot) -> dict[str, Any]:
@@ -64,11 +65,10 @@ async def create_snapshot(request: Request) -> Response:
     who = must_be_member(request)
     body = await wrapped_object(request, "snapshot")
     volume = await find(request, Volume, text(body, "volume_id"))
-    force = flag(body, "force", False)
-    in_use = version_of(request) >= WITHOUT_FORCE
-    if in_use and "force" in body and not force:
+    version, force = version_of(request), flag(body, "force", None)
+    if force is False and version >= WITHOUT_FORCE:
         raise Invalid("Invalid input received: force may not be false from microversion 3.66 on", hint="Leave it out.")
-    rules.must_be_copyable(volume, in_use=in_use or force)
+    rules.must_be_copyable(volume, in_use=version >= WITHOUT_FORCE_BY_SDK if force is None else force)
     disks.must_be_installed()
     settings, path = services(request).settings, work(request).files.volume_path(volume.id)
     size = await asyncio.to_thread(lambda: path.stat().st_size if path.exists() else 0)

@@ -9,7 +9,7 @@ again, and doing it twice gives the same file. What another process is at is loc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -69,14 +69,16 @@ class Work:
     async def _not_copied(self, volume: Volume) -> None:
         """Copying to an image or back from a snapshot was cut off: the volume itself was never changed half-way."""
         with suppress(locks.Busy, NotFound), self.hold(volume.id):
-            saving = {"volume_id": volume.id, "status": "saving"}
-            for image in await self._services.read.resources("image", where=saving):
-                await asyncio.to_thread(disks.remove, self._part(image.id))
-                with suppress(NotFound):
-                    await self._services.commands.update(
-                        "image", image.id, {}, self._context(), verb="fail", check=images.cut_off
-                    )
-            await self._recover(volume.id, rules.not_copied)
+            await self._cut_off(volume.id)
+
+    async def _cut_off(self, volume_id: str) -> None:
+        for image in await self._services.read.resources("image", where={"volume_id": volume_id, "status": "saving"}):
+            await asyncio.to_thread(disks.remove, self._part(image.id))
+            with suppress(NotFound):
+                await self._services.commands.update(
+                    "image", image.id, {}, self._context(), verb="fail", check=images.cut_off
+                )
+        await self._recover(volume_id, rules.not_copied)
 
     async def _recover(self, id_: str, check: Callable[[Any], dict[str, Any]]) -> None:
         await self._services.commands.update("volume", id_, {}, self._context(), verb="recover", check=check)
@@ -113,6 +115,14 @@ class Work:
     def upload(self, volume: Volume, image_id: str, held: ExitStack) -> None:
         """`held`: what keeps the others from the volume; it is closed when the work has ended."""
         self._start("volume", volume.id, self._upload(volume, image_id), held, failed_to="available")
+
+    def give_up(self, volume_id: str, held: ExitStack) -> None:
+        """A copy of the volume was begun and has nobody to do it. `held` as for `upload`."""
+        self._start("volume", volume_id, self._given_up(volume_id), held, failed_to="available")
+
+    async def _given_up(self, volume_id: str) -> None:
+        with suppress(NotFound):
+            await self._until_told(lambda: self._cut_off(volume_id), id=volume_id, verb="recover")
 
     def revert(self, volume: Volume, snapshot: VolumeSnapshot, held: ExitStack) -> None:
         """`held` as for `upload`."""
@@ -191,14 +201,18 @@ class Work:
         await self._ended("volume", volume.id, changes, "revert")
 
     async def _ended(self, kind: str, id_: str, changes: dict[str, Any], verb: str) -> None:
-        """Record how a work went. Nobody asks for it a second time, so while the log is away it is tried again."""
+        """Record how a work went."""
+        await self._until_told(lambda: self._update(kind, id_, changes, verb), kind=kind, id=id_, verb=verb)
+
+    async def _until_told(self, tell: Callable[[], Awaitable[Any]], **what: str) -> None:
+        """Nobody asks for it a second time, so while the log is away it is tried again."""
         while True:
             try:
                 async with asyncio.timeout(TRY_SECONDS):
-                    await self._update(kind, id_, changes, verb)
+                    await tell()
                 return
             except (Unavailable, TimeoutError) as error:
-                _log.warning("volume_work_not_recorded", kind=kind, id=id_, verb=verb, error=repr(error))
+                _log.warning("volume_work_not_recorded", error=repr(error), **what)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _update(self, kind: str, id_: str, changes: dict[str, Any], verb: str) -> Resource:

@@ -261,6 +261,32 @@ async def test_a_volume_is_attached_to_one_server_only(deployment: Deployment, d
     assert (await demo.get(f"/servers/{holder}/os-volume_attachments"))["volumeAttachments"] == []
 
 
+async def test_a_repeated_creation_from_a_volume_is_answered_as_the_first(deployment: Deployment, demo: Api) -> None:
+    """While the volume is on its way to the server, when it has it, and when both are gone."""
+    commands, project = deployment.system.commands, deployment.ids["project demo"]
+    fields = {"project_id": project, "status": "available", "bootable": True}
+    volume = await commands.create("volume", fields, context(ADMIN))
+    disk = {"source_type": "volume", "destination_type": "volume", "uuid": volume.id, "boot_index": 0}
+    wanted = {"name": "again", "flavorRef": "1", "networks": "none", "block_device_mapping_v2": [disk]}
+    given = {"Idempotency-Key": str(uuid4())}
+
+    async def create(**changes: Any) -> httpx.Response:
+        return await demo.send("POST", "/servers", {"server": wanted | changes}, **given)
+
+    answers = await asyncio.gather(*(create() for _ in range(3)))
+    server_id = answers[0].json()["server"]["id"]
+    await demo.settle(server_id)
+    answers.append(await create())
+    assert (await create(name="another")).status_code == 422
+    found = await commands.load("volume", volume.id)
+    assert (found.status, [one["server_id"] for one in found.attachments]) == ("in-use", [server_id])
+    assert (await demo.send("DELETE", f"/servers/{server_id}")).status_code == 204
+    await demo.settle(server_id)
+    answers.append(await create())
+    assert {(answer.status_code, answer.json()["server"]["id"]) for answer in answers} == {(202, server_id)}
+    assert (await commands.load("volume", volume.id)).status == "available"
+
+
 async def test_metadata_and_tags(demo: Api) -> None:
     server_id = await demo.create("described", metadata={"a": "1"})
     path = f"/servers/{server_id}"

@@ -291,6 +291,25 @@ async def test_work_that_fails_while_the_log_is_away_says_so_when_it_is_back(
                 continue
 
 
+async def test_a_volume_whose_image_can_not_be_made_is_available_again(
+    api: Deployment, demo: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await volume(demo, size=1)
+    create = api.services.commands.create
+
+    async def refusing(kind: str, *given: Any, **named: Any) -> Any:
+        if kind == "image":
+            raise Unavailable("The log does not answer")
+        return await create(kind, *given, **named)
+
+    monkeypatch.setattr(api.services.commands, "create", refusing)
+    answer = await act(demo, one["id"], "os-volume_upload_image", image_name="never")
+    assert answer.status_code == 503, answer.text
+    await reached(demo, f"{V3}/volumes/{one['id']}", "available")
+    assert (await demo.delete(f"{V3}/volumes/{one['id']}")).status_code == 202
+    await gone(demo, f"{V3}/volumes/{one['id']}")
+
+
 async def test_an_image_whose_upload_was_cut_off_is_killed_by_the_next_start(api: Deployment) -> None:
     second = Work(api.services)
     volume_id, other = await left(api, "uploading"), await left(api, "available")
