@@ -31,6 +31,7 @@ from projections.projector import Projector
 from projections.read_model import ReadModel
 
 WAIT_SECONDS = 60.0
+KEEP_SECONDS = 600  # a connection that waits for its client's next request is not closed under it
 
 
 @dataclass
@@ -106,7 +107,14 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
 
 @asynccontextmanager
 async def _serving(services: Services) -> AsyncIterator[str]:
-    config = uvicorn.Config(build_app(services), port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        build_app(services),
+        port=0,
+        log_level="error",
+        lifespan="on",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=KEEP_SECONDS,
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner's own stay
     task = asyncio.create_task(server.serve())

@@ -42,6 +42,7 @@ from projections.read_model import ReadModel
 
 PASSWORD = "correct horse battery staple"
 WAIT_SECONDS = 60.0
+KEEP_SECONDS = 600  # a connection that waits for its client's next request is not closed under it
 USERS = {"admin": ("admin",), "demo": ("member",), "other": ("member",)}
 
 
@@ -163,7 +164,14 @@ def _app(services: Services, mounts: dict[str, ModuleType]) -> Starlette:
 
 @asynccontextmanager
 async def _serving(plane: Plane) -> AsyncIterator[None]:
-    config = uvicorn.Config(plane.app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        plane.app,
+        port=0,
+        log_level="error",
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=KEEP_SECONDS,
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner's own stay
     task = asyncio.create_task(server.serve())
