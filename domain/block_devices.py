@@ -78,7 +78,7 @@ def _wanted(given: Mapping[str, Any], image_id: str | None) -> Wanted:
         boot_index=boot_index if boot_index is not None and boot_index >= 0 else None,
         size_gb=int(given.get("volume_size") or 0),
         device=device_name(given.get("device_name")),
-        delete_on_termination=flag(given.get("delete_on_termination", False)),
+        delete_on_termination=_flag(given.get("delete_on_termination", False)),
         tag=given.get("tag"),
         guest_format=given.get("guest_format"),
     )
@@ -103,7 +103,7 @@ def _legacy(given: Mapping[str, Any]) -> Wanted:
         source_id=given[f"{source}_id"],
         size_gb=int(given.get("volume_size") or 0),
         device=device_name(given.get("device_name")),
-        delete_on_termination=flag(given.get("delete_on_termination", False)),
+        delete_on_termination=_flag(given.get("delete_on_termination", False)),
     )
 
 
@@ -218,8 +218,7 @@ def _local_disks_must_fit(wanted: Sequence[Wanted], flavor: FlavorSnapshot) -> N
         )
 
 
-def flag(value: Any) -> bool:
-    """What users write for true: in mappings, and in image properties."""
+def _flag(value: Any) -> bool:
     return value if isinstance(value, bool) else str(value).strip().lower() in TRUE
 
 

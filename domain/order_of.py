@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain import settling
+from domain.image_properties import has_guest_agent, requires_quiesce
 from domain.orders import AddressSpec, GuestSpec, ImageSpec, NicSpec, Order, OrderKind, VolumeSpec
 from domain.server import Interface, Server, VolumeAttachment
 from domain.workflows import UNDO, WORKFLOWS
@@ -87,6 +88,7 @@ def guest_of(server: Server, lookups: Lookups) -> GuestSpec:
         metadata=server.metadata,
         admin_password=(lookups.secrets or {}).get("admin_password"),
         availability_zone=server.availability_zone or "nova",
+        guest_agent=has_guest_agent(server.image_properties),
     )
 
 
@@ -127,7 +129,7 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
             "admin_password": (lookups.secrets or {}).get("admin_password"),
         }
     if kind == "snapshot":
-        return {"image_id": given["image_id"], "image_path": lookups.snapshot_path}
+        return {"image_id": given["image_id"], "image_path": lookups.snapshot_path} | _quiesced(server)
     if kind == "resize":
         return {"flavor": given["flavor"]} if given.get("flavor") else {}
     if kind in ("resize_confirm", "resize_revert"):
@@ -145,7 +147,8 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
         return {"volume": given["volume"], "size_gb": given["size_gb"]}
     if kind == "snapshot_volumes":
         wanted = given["snapshots"] if "snapshots" in given else given["result"]["snapshots"]
-        return {"snapshots": [{key: one[key] for key in ("volume_id", "path")} for one in wanted]}
+        copies = [{key: one[key] for key in ("volume_id", "path")} for one in wanted]
+        return {"snapshots": copies} | _quiesced(server)
     if kind in ("attach_interface", "detach_interface"):
         port_id = given.get("port_id") or given.get("port", {}).get("port_id")
         nic = next((nic_of(one) for one in server.interfaces if one.port_id == port_id), None)
@@ -160,3 +163,8 @@ def _params(kind: str, server: Server, lookups: Lookups) -> dict[str, Any]:
             "nics_in": [nic_of(one) for one in devices.interfaces_in],
         }
     return {}
+
+
+def _quiesced(server: Server) -> dict[str, Any]:
+    """Whether the server's image, as in Nova, allows no copy of file systems that are not frozen."""
+    return {"require_quiesce": True} if requires_quiesce(server.image_properties) else {}

@@ -30,7 +30,7 @@ OrderKind = Literal[
     "rescue",  # params: image (ImageSpec), admin_password
     "unrescue",
     "rebuild",  # fresh root disk from spec.image, then spawn; params: reimage (ImageSpec): into the root volume
-    "snapshot",  # params: image_id, image_path: flat qcow2 written there; guest keeps its power state
+    "snapshot",  # params: image_id, image_path: flat qcow2 written there; guest keeps its power state; require_quiesce
     "offload",  # as destroy, but the server lives on (shelved)
     "resize",  # params: flavor (new); power state kept; old disk kept until resize_confirm
     "resize_confirm",
@@ -41,7 +41,7 @@ OrderKind = Literal[
     "detach_volume",
     "swap_volume",  # params: old, new (VolumeSpec)
     "extend_volume",  # params: volume (VolumeSpec), size_gb: its file is grown, and a guest that runs sees it
-    "snapshot_volumes",  # params: snapshots ({"volume_id", "path"}): flat qcow2 of each, all of one instant
+    "snapshot_volumes",  # params: snapshots ({"volume_id", "path"}): flat qcow2 of each of one instant; require_quiesce
     "attach_interface",  # params: nic (NicSpec)
     "detach_interface",
     # What a reset ended is dropped, and the guest has what the log says. params: volumes_out, volumes_in (VolumeSpec),
@@ -116,6 +116,7 @@ class GuestSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     admin_password: str | None = None
     availability_zone: str = "nova"
     uefi: bool = False
+    guest_agent: bool = True  # whether it has the channel of the guest agent
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from domain.decide.context import Context, Decision
 from domain.decide.running import go_on
+from domain.image_properties import must_be_served
 from domain.machine import MACHINE
 from domain.server import BlockDevice, FlavorSnapshot, NetworkRequest, Operation, Server, ServerEvent
 from domain.workflows import WORKFLOWS
@@ -57,6 +58,7 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
     """The first events of a server: accepted, and its first step started."""
     decision = Decision(Server(id=new.id), context.now)
     rule = MACHINE.rule("create")
+    must_be_served(new.image_properties)
     seconds = context.deadline_seconds or rule.deadline_seconds
     params: dict[str, Any] = {}
     if new.admin_password:

@@ -8,6 +8,7 @@ import msgspec
 
 from domain.decide.context import Context
 from domain.errors import Conflict, Invalid, NotFound
+from domain.image_properties import must_be_served
 from domain.server import Server, VolumeAttachment
 
 
@@ -153,6 +154,7 @@ STABLE_RESCUE = ("hw_rescue_device", "hw_rescue_bus")
 
 
 def _check_rescue(server: Server, params: dict[str, Any], context: Context) -> None:
+    must_be_served(params["image"].get("properties", {}))
     if not server.volume_backed:
         return
     properties = params["image"].get("properties", {})
@@ -165,6 +167,7 @@ def _check_rescue(server: Server, params: dict[str, Any], context: Context) -> N
 
 
 def _check_rebuild(server: Server, params: dict[str, Any], context: Context) -> None:
+    must_be_served(params["image"].get("properties", {}))
     if server.volume_backed and not params.get("reimage") and params["image"]["id"] != params.get("root_image_id"):
         raise Invalid(
             "Unable to rebuild with a different image for a volume-backed server.",

@@ -69,6 +69,10 @@ def domain_xml(record: GuestRecord, files: GuestFiles, traits: HostTraits) -> st
     for nic in spec.nics:
         devices.append(nic_element(nic, traits))
     _consoles(devices, files)
+    if spec.guest_agent:
+        channel = SubElement(devices, "channel", type="unix")
+        SubElement(channel, "source", mode="bind", path=str(files.agent_socket))
+        SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     memory = SubElement(devices, "memballoon", model="virtio")
     SubElement(memory, "stats", period="10")
     entropy = SubElement(devices, "rng", model="virtio")
@@ -212,9 +216,6 @@ def _consoles(devices: Element, files: GuestFiles) -> None:
             SubElement(port, "target", port="0")
         else:
             SubElement(port, "target", type="serial", port="0")
-    channel = SubElement(devices, "channel", type="unix")
-    SubElement(channel, "source", mode="bind", path=str(files.agent_socket))
-    SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     # A socket, not a port: hosts on one machine would race for the same port, and nobody else can connect.
     screen = SubElement(devices, "graphics", type="vnc")
     SubElement(screen, "listen", type="socket", socket=str(files.screen_socket))

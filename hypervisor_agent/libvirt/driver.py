@@ -43,6 +43,7 @@ from hypervisor_agent.libvirt.events import leads_to, reason_of
 from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
 from hypervisor_agent.libvirt.filters import PortFilters
 from hypervisor_agent.libvirt.filters import possible as can_filter
+from hypervisor_agent.libvirt.freezing import Freezing
 from hypervisor_agent.libvirt.guest import Guest, power_state_of
 from hypervisor_agent.libvirt.inspection import console_text, diagnostics, host_cpu
 from hypervisor_agent.libvirt.machine import EMULATOR, kvm_works, program
@@ -131,6 +132,7 @@ class LibvirtDriver:
             except OrderFailed as error:  # tried again with every check
                 log.error("the port filters are not as ordered", host=self._host, error=error.fault.details)
             self._spawn(self._keep_filters(self._services.filters))
+        self._spawn(self._services.freezing.look())
         self._started_at = datetime.now(UTC)
         self._expected = {guest.server_id: guest.power_state for guest in await self.guests()}
         if self._expected:
@@ -165,7 +167,8 @@ class LibvirtDriver:
             log.warning("security groups have no effect on this host: it has no nftables or no br_netfilter")
         taps = filters.taps if filters is not None else ""
         traits = HostTraits(self._host, "kvm" if kvm else "qemu", networks.bridged, program(EMULATOR), taps=taps)
-        return Services(self._host, self._files, self._connection, networks, traits, filters=filters)
+        freezing = Freezing(self._connection, self._files)
+        return Services(self._host, self._files, self._connection, networks, traits, freezing, filters=filters)
 
     async def _connect(self) -> None:
         if self._daemons is not None:

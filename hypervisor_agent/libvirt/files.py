@@ -49,6 +49,11 @@ class GuestFiles:
         return self.folder / "crash.dump"
 
     @property
+    def frozen(self) -> Path:
+        """There from before the guest's file systems are frozen until they are thawed; see `freezing`."""
+        return self.folder / "frozen"
+
+    @property
     def record(self) -> Path:
         return self.folder / "record.json"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from xml.etree.ElementTree import fromstring
 
 import libvirt
 import msgspec
 
 from hypervisor_agent.driver import OrderFailed
+from hypervisor_agent.libvirt.freezing import agent_connected
 from hypervisor_agent.libvirt.inspection import console_text
 from hypervisor_agent.libvirt.power import needs
 from hypervisor_agent.libvirt.work import Work
@@ -68,14 +68,8 @@ async def console_output(work: Work) -> Details:
 
 
 async def wait_for_agent(work: Work) -> None:
-    def connected(domain: Any) -> bool:
-        for channel in fromstring(domain.XMLDesc()).findall("devices/channel/target"):
-            if channel.get("name") == "org.qemu.guest_agent.0":
-                return channel.get("state") == "connected"
-        return False
-
     try:
-        await work.guest.wait(connected, AGENT_SECONDS, "start its guest agent")
+        await work.guest.wait(agent_connected, AGENT_SECONDS, "start its guest agent")
     except OrderFailed as error:
         raise OrderFailed(
             "no_guest_agent",

@@ -18,6 +18,7 @@ from hypervisor_agent.libvirt import build, power, settling
 from hypervisor_agent.libvirt import record as records
 from hypervisor_agent.libvirt.domain_xml import HostTraits, domain_xml
 from hypervisor_agent.libvirt.driver import LibvirtDriver
+from hypervisor_agent.libvirt.freezing import Freezing
 from hypervisor_agent.libvirt.guest import Guest
 from hypervisor_agent.libvirt.networks import Networks
 from hypervisor_agent.libvirt.record import Resize
@@ -134,7 +135,10 @@ class LibvirtTestDriver(LibvirtDriver):
     async def _make_services(self) -> Services:
         traits = HostTraits(self._host, "test", bridged=False, arch="i686")
         networks = Networks(str(self._files.data.parent), bridged=False)
-        services = Services(self._host, self._files, self._connection, networks, traits, TestHypervisorGuest)
+        freezing = Freezing(self._connection, self._files)
+        services = Services(
+            self._host, self._files, self._connection, networks, traits, freezing, guest_type=TestHypervisorGuest
+        )
         await self._make_guests_again(services)
         return services
 

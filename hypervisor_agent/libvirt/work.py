@@ -23,6 +23,7 @@ from hypervisor_agent.libvirt.copying import Tell, on_loop
 from hypervisor_agent.libvirt.domain_xml import METADATA_PREFIX, NAMESPACE, HostTraits, domain_xml, metadata_xml
 from hypervisor_agent.libvirt.files import GuestFiles, HostFiles
 from hypervisor_agent.libvirt.filters import PortFilters
+from hypervisor_agent.libvirt.freezing import Freezing
 from hypervisor_agent.libvirt.guest import Guest
 from hypervisor_agent.libvirt.networks import Networks, bridge_name
 from hypervisor_agent.libvirt.record import GuestRecord
@@ -39,6 +40,7 @@ class Services:
     connection: Connection
     networks: Networks
     traits: HostTraits
+    freezing: Freezing
     guest_type: type[Guest] = Guest
     filters: PortFilters | None = None  # null: this host filters nothing
     images_lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # from keeping an image to remembering its guest

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import openstack
 import pytest
 
-from tests.life import MARKS, REACHABLE, Guest, World, wait_until
+from tests.life import MARKS, REACHABLE, SETTLE_SECONDS, Guest, World, wait_until
 
 pytestmark = MARKS
 
@@ -36,7 +37,7 @@ def volume(world: World, guests: list[Guest]) -> Iterator[Any]:
     has(world, volume, "available")
     yield volume
     world.cloud.block_storage.delete_volume(volume)
-    world.cloud.block_storage.wait_for_delete(volume, interval=0.2)
+    world.cloud.block_storage.wait_for_delete(volume, interval=0.2, wait=120)
 
 
 def has(world: World, volume: Any, status: str) -> Any:
@@ -94,9 +95,38 @@ def test_a_volume_is_extended_and_restored_from_its_snapshot(world: World, guest
     detach(world, first, copy)
     detach(world, first, volume)
     storage.delete_snapshot(snapshot)
-    storage.wait_for_delete(snapshot, interval=0.2)
+    storage.wait_for_delete(snapshot, interval=0.2, wait=120)
     storage.delete_volume(copy)
-    storage.wait_for_delete(copy, interval=0.2)
+    storage.wait_for_delete(copy, interval=0.2, wait=120)
+
+
+def test_a_volume_in_use_is_copied_as_it_is_at_one_instant(world: World, guests: list[Guest], volume: Any) -> None:
+    """What the guest wrote last is in the copy though nobody said sync: its file systems are frozen meanwhile."""
+    storage, (first, second) = world.cloud.block_storage, guests
+    attach(world, second, volume)
+    second.run("mke2fs -q /dev/vdb; mkdir -p /run/v; mount -t ext4 /dev/vdb /run/v && echo before > /run/v/note")
+    assert "status must be available, but current status is: in-use" in world.client(
+        "--os-volume-api-version", "3.60", "volume", "snapshot", "create", "--volume", "life", "live", refused=True
+    )
+    made = json.loads(world.client("volume", "snapshot", "create", "--volume", "life", "--force", "-f", "json", "live"))
+    snapshot = storage.get_snapshot(made["id"])
+    storage.wait_for_status(snapshot, "available", failures=["error"], interval=0.2, wait=SETTLE_SECONDS)
+    assert has(world, volume, "in-use").attachments[0]["server_id"] == second.id
+    second.run("echo after > /run/v/note; sync")
+    assert second.run("cat /run/v/note") == "after"
+    world.client("volume", "create", "--snapshot", "live", "--size", "2", "of-live")
+    copy = storage.find_volume("of-live")
+    has(world, copy, "available")
+    attach(world, first, copy)
+    assert first.run("mkdir -p /run/v; mount -t ext4 /dev/vdb /run/v && cat /run/v/note; umount /run/v") == "before"
+    assert ("snapshot_volume", None) in second.history()
+    second.run("umount /run/v")
+    detach(world, first, copy)
+    detach(world, second, volume)
+    storage.delete_volume(copy)
+    storage.wait_for_delete(copy, interval=0.2, wait=120)
+    world.client("volume", "snapshot", "delete", "live")
+    storage.wait_for_delete(snapshot, interval=0.2, wait=120)
 
 
 def test_interfaces_come_by_network_and_by_port_and_go(world: World, guests: list[Guest]) -> None:
@@ -137,7 +167,7 @@ def test_a_volume_that_goes_with_its_server(world: World, guests: list[Guest]) -
     has(world, volume, "available")
     attach(world, guests[1], volume, delete_on_termination=True)
     guests[1].delete()
-    world.cloud.block_storage.wait_for_delete(volume, interval=0.2)
+    world.cloud.block_storage.wait_for_delete(volume, interval=0.2, wait=120)
 
 
 def test_the_history_tells_all_of_it(guests: list[Guest]) -> None:

@@ -15,7 +15,7 @@ import pytest_asyncio
 from domain.orders import ImageSpec, VolumeSpec
 from hypervisor_agent.driver import OrderFailed, Unsupported
 from hypervisor_agent.guest.build import tiny_image
-from hypervisor_agent.libvirt import disks
+from hypervisor_agent.libvirt import disks, snapshot
 from hypervisor_agent.libvirt.driver import LibvirtDriver
 from hypervisor_agent.libvirt.machine import can_make_bridges, can_run_libvirtd, missing_programs
 from hypervisor_agent.libvirt.networks import bridge_name
@@ -223,6 +223,29 @@ async def test_a_live_snapshot_is_a_flat_image_of_that_instant(lab: Lab, images:
     assert done.details["virtual_size"] == 1 << 30
     assert "backing-filename" not in await disks.info(target, "qcow2")
     assert list(images.glob("*.part")) == []
+
+
+async def test_file_systems_are_frozen_for_the_instant_of_a_copy_and_never_longer(
+    lab: Lab, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = lab.driver._files.guest(lab.server.server_id).frozen
+    order = {"image_id": "snap", "image_path": str(images / "frozen.qcow2"), "require_quiesce": True}
+    await lab.run("echo written-$((6*7))-and-not-synced >/data/late")
+    done = await lab.do("snapshot", **order)
+    assert done.details["quiesced"] is True
+    assert b"written-42-and-not-synced" in (images / "frozen.qcow2").read_bytes()
+    await lab.do("pause")
+    with pytest.raises(OrderFailed, match=r"os_require_quiesce.*not running") as refused:
+        await lab.do("snapshot", **order)
+    assert refused.value.fault.code == "not_quiesced"
+    assert (await lab.do("snapshot", **order | {"require_quiesce": False})).details["quiesced"] is False
+    await lab.do("unpause")
+    nothing = "<domainbackup mode='push'><disks><disk name='none' backup='yes'/></disks></domainbackup>"
+    monkeypatch.setattr(snapshot, "tostring", lambda *_, **__: nothing)
+    with pytest.raises(OrderFailed, match="none"):
+        await lab.do("snapshot", **order)
+    assert not mark.exists()
+    assert await lab._agent("guest-fsfreeze-status", {}) == "thawed"
 
 
 async def test_power_off_is_clean_and_power_on_boots_again(lab: Lab) -> None:

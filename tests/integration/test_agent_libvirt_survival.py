@@ -79,6 +79,35 @@ async def test_a_guest_outlives_its_agent(lab: Lab) -> None:
     assert (await lab.do("unpause")).power_state == "running"
 
 
+async def test_a_guest_that_an_agent_left_frozen_is_thawed_by_the_next(lab: Lab) -> None:
+    """It was killed between freezing and thawing; a guest whose file systems are frozen would hang for ever."""
+    await lab.run("true")
+    mark = lab.driver._files.guest(lab.server.server_id).frozen
+    data, uri = lab.driver._files.data, lab.driver._connection.uri
+    await lab.driver.close()
+    program = f"""
+import os, signal, libvirt, libvirt_qemu
+from pathlib import Path
+from hypervisor_agent.libvirt.freezing import freeze
+domain = libvirt.open({uri!r}).lookupByUUIDString({lab.server.server_id!r})
+print(freeze(domain, Path({str(mark)!r})))
+print(libvirt_qemu.qemuAgentCommand(domain, '{{"execute": "guest-fsfreeze-status"}}', 30, 0), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    agent = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (agent.returncode, agent.stdout) == (-signal.SIGKILL, '\n{"return":"frozen"}\n'), agent.stderr
+    assert mark.exists()
+    lab.driver = LibvirtDriver("host-1", data, {})
+    await lab.driver.open()
+    lab.driver.on_lifecycle(lab.events.append)
+    async with asyncio.timeout(120):
+        while mark.exists():
+            await asyncio.sleep(0.1)
+    assert await lab.run("echo it writes >/data/thawed && sync && cat /data/thawed") == "it writes"
+
+
 async def test_a_dead_libvirtd_comes_back_and_orders_wait_for_it(lab: Lab) -> None:
     daemon = the_process(lab, "libvirtd")
     guest = the_process(lab, "qemu-system")
