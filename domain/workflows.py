@@ -58,6 +58,8 @@ def _soft_deleted(server: Server, operation: Operation, at: datetime, details: d
 
 
 def _restored(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
+    if not has_guest(server):  # it had left its host before it was deleted: it comes back as it was
+        return {"vm_state": "shelved_offloaded", "soft_deleted_at": None}
     return {"vm_state": "active", "power_state": "running", "soft_deleted_at": None}
 
 
@@ -284,8 +286,16 @@ WORKFLOWS: dict[str, Workflow] = {
         Workflow("delete", _DELETE_STEPS, _deleted),
         Workflow("force-delete", _DELETE_STEPS, _deleted),
         SETTLE,
-        Workflow("soft-delete", (Step("power_off", order="power_off", event=_SOFT_DELETE), _GIVE_BACK), _soft_deleted),
-        _single("restore", "power_on", "compute_restore_instance", _restored),
+        Workflow(
+            "soft-delete",
+            (Step("power_off", order="power_off", event=_SOFT_DELETE, when=has_guest), _GIVE_BACK),
+            _soft_deleted,
+        ),
+        Workflow(
+            "restore",
+            (Step("power_on", order="power_on", event="compute_restore_instance", when=has_guest),),
+            _restored,
+        ),
         _single("start", "power_on", "compute_start_instance", _powered("active", "running")),
         _single("stop", "power_off", "compute_stop_instance", _powered("stopped", "shutdown")),
         _single("power-sync", "power_off", "compute_stop_instance", _powered("stopped", "shutdown")),

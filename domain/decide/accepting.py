@@ -11,6 +11,7 @@ from domain.decide.requirements import CHECKS, ON_ACCEPT, nothing
 from domain.decide.running import cancel_open, go_on
 from domain.errors import Conflict, Gone, NotFound, NotImplementedHere
 from domain.machine import MACHINE
+from domain.machine.refusal import no_host
 from domain.server import Operation, Server, ServerEvent, leave_guest
 from domain.workflows import WORKFLOWS, taken_by
 
@@ -84,10 +85,19 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
         events: list[ServerEvent] = INSTANT[command](server, params, context)
         return events
     must_be_possible(command)
+    _must_have_its_host(server, command)
     check = CHECKS.get(command)
     if check is not None:
         check(server, params, context)
     return _begin(server, command, params, context)
+
+
+def _must_have_its_host(server: Server, command: str) -> None:
+    """Refuse what only a host can do for a server that is on none: nobody would take the order."""
+    steps = [step for step in WORKFLOWS[command].steps if step.when is None or step.when(server)]
+    if server.host is None and any(step.order for step in steps) and all(step.control != "schedule" for step in steps):
+        refusal = no_host(MACHINE.rule(command))
+        raise Conflict(refusal.text(server.id), hint=refusal.hint, reason=refusal.reason, code=refusal.code)
 
 
 def _begin(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:

@@ -60,12 +60,13 @@ RULES = (
         "Restore a soft-deleted server",
         guard=settled("soft-delete"),
         accept_task_state="restoring",
-        outcomes=ends("active"),
+        outcomes=ends({"active", "shelved_offloaded"}),
         action="restore",
         events=("compute_restore_instance",),
         word="restore",
         deadline_seconds=120,
         locked_reads_invalid=True,
-        why="A failure leaves it soft-deleted, its reclaim time as it was (in Nova the reclaim would then take it).",
+        why="A failure leaves it soft-deleted, its reclaim time as it was (in Nova the reclaim would then take it). "
+        "A server on no host comes back as the shelved_offloaded one that it was (in Nova active, with no guest).",
     ),
 )

@@ -103,6 +103,8 @@ def test_success_ends_where_novas_does(command: str) -> None:
     leaves = MACHINE.outcome_vm_states(command, "succeeded")
     if command == "reset-state":
         leaves = frozenset(MACHINE.rule(command).accept_vm_states)
+    if command == "restore":
+        leaves -= {"shelved_offloaded"}  # of a server on no host, which Nova calls active though it has no guest
     if wanted.startswith("unchanged"):
         assert leaves == {UNCHANGED}
     else:
