@@ -149,6 +149,7 @@ class Conductor:
             await asyncio.gather(self._follower.failed, self.failed, return_exceptions=True)
         await self._deadlines.stop()
         await self.filters.stop()
+        await self.orders.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -197,8 +198,10 @@ class Conductor:
             self._out[server.id] = (server, recorded)
             if before is not None and before.generation == server.generation:
                 return  # its progress was told, nothing else: the order is out, and the agent would do another one anew
-            publish = self.orders.publish_if_missing if starting else self.orders.publish
-            self._spawn(partial(publish, server, recorded.position))
+            if starting:
+                self._spawn(partial(self.orders.publish_if_missing, server, recorded.position))
+            elif not self.orders.publish_at_once(server, recorded.position):
+                self._spawn(partial(self.orders.publish, server, recorded.position))
         elif operation.awaits == "conductor" and self._running.get(server.id) != _doing(operation):
             self._running[server.id] = _doing(operation)  # its progress, or a rename, does not begin it once more
             self._spawn(partial(self._step, server, recorded))
@@ -346,10 +349,13 @@ class Conductor:
             update = partial(self.commands.update, "host", id_, changes, context, verb="report", visible=False)
             state = await update() if changes else known
         self._up[inventory.host] = True
-        for server, recorded in list(self._out.values()):
-            if server.host == inventory.host:  # the agent began anew: what it had taken would come back only later
-                self._spawn(partial(self.orders.publish, server, recorded.position))
+        self._order_anew(inventory.host)  # the agent began anew: what it had taken would come back only later
         self.capacity.apply_host(cast(Host, state))
+
+    def _order_anew(self, host: str) -> None:
+        for server, recorded in list(self._out.values()):
+            if server.host == host:
+                self._spawn(partial(self.orders.publish, server, recorded.position))
 
     async def _watch_hosts(self) -> None:
         """Whether each host answers, kept in its aggregate when it changes."""
@@ -368,6 +374,8 @@ class Conductor:
                 except Rejected as rejected:
                     self._up.pop(name)
                     log_.warning("host state not kept", host=name, reason=rejected.reason)
+                if up:
+                    self._order_anew(name)
 
 
 def _same_operation(now: Server, then: Server) -> bool:

@@ -1,15 +1,15 @@
 """Orders: derived from a server's state, put on the stream that its host takes them from.
 
-Publishing one twice is harmless (the stream keeps the newest per server, the agent knows the generation), so after a
-restart every order that is still out is simply published again.
+Publishing one twice is harmless (the agent knows the generation), so after a restart every order that is still out is
+simply published again, unless the stream is seen to have it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import cast
@@ -20,18 +20,17 @@ from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
 from commands.lease import LeaseLost
+from commands.order_post import RETRY_SECONDS, OrderPost
 from commands.settings import CommandSettings
 from commands.streams import ORDERS
-from domain.order_of import Lookups, guest_of, order_of
+from domain.order_of import Lookups, guest_of, image_of, order_of
 from domain.orders import ImageSpec, Order
 from domain.resources import Blob, Image, decode
 from domain.server import LeftGuest, Server
 from eventlog.log import EventLog
 
 log_ = structlog.get_logger(__name__)
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Order).decode
-RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
+_decode = msgspec.json.Decoder(Order | list[Order]).decode
 NEVER = datetime.max.replace(tzinfo=UTC)
 MAX_IMAGES = 1024
 
@@ -55,7 +54,7 @@ class OrderBook:
 
     def __init__(self, log: EventLog, settings: CommandSettings, fence: Callable[[], Awaitable[None]]) -> None:
         self._log = log
-        self._fence = fence
+        self._post = OrderPost(log, fence)
         self._active_images: dict[str, Image] = {}
         self._settings = settings
 
@@ -65,17 +64,34 @@ class OrderBook:
     async def order(self, server: Server, position: int) -> Order | None:
         return order_of(server, position, await self._lookups(server))
 
+    def publish_at_once(self, server: Server, position: int) -> bool:
+        """Put the order that this state calls for on its way; False, and nothing done, if that takes more than that."""
+        operation = server.operation
+        assert operation is not None
+        if server.user_data_id is not None or operation.command in ("rescue", "rebuild"):
+            return False
+        image_id = image_of(server)
+        image = self._active_images.get(image_id) if image_id is not None else None
+        if image is None and image_id is not None:
+            return False
+        try:
+            order = order_of(server, position, self._lookups_with(server, image))
+        except Exception:  # `publish` tells it, and tries again
+            return False
+        if order is not None:
+            self._post.put(order, operation.deadline)
+        return True
+
     async def publish(self, server: Server, position: int) -> None:
         """Put the order that this state calls for on its stream; tried until its deadline when something is away."""
         operation = server.operation
         assert operation is not None
+        order = await self._look_up(server, position, operation.deadline)
+        if order is not None:
+            await self._post.send(order, operation.deadline)
 
-        async def attempt() -> None:
-            order = await self.order(server, position)
-            if order is not None:
-                await self._put(order)
-
-        await self._until(operation.deadline, attempt, server.id)
+    async def stop(self) -> None:
+        await self._post.stop()
 
     async def publish_if_missing(self, server: Server, position: int) -> None:
         """As `publish`, unless the stream has it: what a starting conductor does for every order that is out."""
@@ -86,7 +102,9 @@ class OrderBook:
     async def _is_out(self, host: str, server_id: str, generation: int) -> bool:
         try:
             newest = await self._log.js.get_last_msg(ORDERS, f"orders.{host}.{server_id}")
-            return _decode(newest.data or b"").generation >= generation
+            told = _decode(newest.data or b"")
+            orders = told if isinstance(told, list) else [told]
+            return any(one.server_id == server_id and one.generation >= generation for one in orders)
         except (NatsError, JetStreamError) as error:
             log_.debug("no order on the stream", server_id=server_id, error=repr(error))
             return False
@@ -98,32 +116,27 @@ class OrderBook:
 
     async def send(self, order: Order) -> None:
         """Put an order that no operation waits for, so that none repeats it, on its stream."""
-        await self._until(NEVER, partial(self._put, order), order.server_id)
+        await self._post.send(order, NEVER)
 
-    async def _put(self, order: Order) -> None:
-        await self._fence()
-        await self._log.put_beside(f"orders.{order.host}.{order.server_id}", _encode(order))
-
-    async def _until(self, deadline: datetime, attempt: Callable[[], Awaitable[None]], server_id: str) -> None:
-        """The boundary for whatever an order needs (NATS, the read model): try again until the deadline."""
+    async def _look_up(self, server: Server, position: int, deadline: datetime) -> Order | None:
+        """The boundary for what an order needs of the log: try again until the deadline."""
         for pause in chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1])):
             try:
-                await attempt()
-                return
+                return await self.order(server, position)
             except LeaseLost:
                 raise
             except Exception as error:
                 if datetime.now(UTC) > deadline:
-                    log_.error("order not published", server_id=server_id, error=repr(error))
-                    return
-                log_.warning("order not published yet", server_id=server_id, error=repr(error))
+                    log_.error("order not published", server_id=server.id, error=repr(error))
+                    return None
+                log_.warning("order not published yet", server_id=server.id, error=repr(error))
                 await asyncio.sleep(pause)
+        raise AssertionError("the pauses never end")
 
     async def _lookups(self, server: Server) -> Lookups:
         operation = server.operation
         assert operation is not None
-        image_id = server.shelved_image_id if server.vm_state == "shelved_offloaded" else server.image_id
-        image = await self._image(image_id)
+        image = await self._image(image_of(server))
         rescue = None
         if operation.command == "rescue":
             rescue_image = await self._image(operation.params["image"]["id"])
@@ -141,21 +154,24 @@ class OrderBook:
                 path=str(self.image_path(operation.params["image"]["id"])),
                 disk_format=(filling.disk_format if filling else None) or "qcow2",
             )
-        secrets = {
-            key: self._settings.unseal(value)
-            for key in ("password", "admin_password")
-            if isinstance(value := operation.params.get(key), str)
-        }
-        snapshot = operation.params.get("image_id")
+        lookups = self._lookups_with(server, image)
+        return replace(lookups, user_data=await self._user_data(server), rescue_image=rescue, reimage=reimage)
+
+    def _lookups_with(self, server: Server, image: Image | None) -> Lookups:
+        """What needs no look into the log but for the image."""
+        operation = server.operation
+        assert operation is not None
+        image_id, snapshot = image_of(server), operation.params.get("image_id")
         return Lookups(
             image_path=str(self.image_path(image_id)) if image_id else "",
             image_format=(image.disk_format if image else None) or "qcow2",
             image_checksum=(image.checksum if image else None) or "",
             snapshot_path=str(self.image_path(snapshot)) if snapshot else "",
-            user_data=await self._user_data(server),
-            rescue_image=rescue,
-            reimage=reimage,
-            secrets=secrets,
+            secrets={
+                key: self._settings.unseal(value)
+                for key in ("password", "admin_password")
+                if isinstance(value := operation.params.get(key), str)
+            },
         )
 
     async def _image(self, image_id: str | None) -> Image | None:

@@ -1,7 +1,9 @@
 """The streams beside the log: orders to agents, their reports, rejections, idempotency keys. All bounded.
 
 Orders keep a few messages per server, so the stream is as large as the fleet. More than one, because a conductor that
-starts may publish an order again just when the next one is out; the agent goes by the generation.
+starts may publish an order again just when the next one is out; the agent goes by the generation. A message may hold
+orders of several servers (`commands.order_post`): were it pushed out by later ones of its first server before its host
+took it, the others' would be sent anew when the host answers again.
 Reports are a work queue: gone once the conductor has appended what follows from them.
 """
 

@@ -58,11 +58,16 @@ def volume_of(attachment: VolumeAttachment) -> VolumeSpec:
     )
 
 
+def image_of(server: Server) -> str | None:
+    """The id of the image that the guest's disk is made of."""
+    return server.shelved_image_id if server.vm_state == "shelved_offloaded" else server.image_id
+
+
 def guest_of(server: Server, lookups: Lookups) -> GuestSpec:
     """The guest as the server's state describes it."""
     assert server.flavor is not None
     image = None
-    image_id = server.shelved_image_id if server.vm_state == "shelved_offloaded" else server.image_id
+    image_id = image_of(server)
     if image_id:
         image = ImageSpec(
             id=image_id,

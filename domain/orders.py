@@ -2,7 +2,8 @@
 
 An order is an "ensure": it names the state that has to hold and carries everything needed to reach it, so doing it
 twice is harmless. Orders are derived from the log; `id` is `<position>` of the commit that caused it. Reports travel
-back on a durable stream and become commands again (see `commands.reports`).
+back on a durable stream and become commands again (see `commands.reports`). Orders, and reports, that come together
+share a message, which is then a list of them.
 
 Sizes: an order is at most 256 KiB on the wire, a report 256 KiB (console output is truncated by its sender).
 """

@@ -24,7 +24,7 @@ import structlog
 from domain.orders import Fault, Heartbeat, Order, Report
 from hypervisor_agent.asks import AskService
 from hypervisor_agent.consoles import Consoles
-from hypervisor_agent.consumer import Delivery, OrderConsumer
+from hypervisor_agent.consumer import Delivery, OrderConsumer, shares_of
 from hypervisor_agent.driver import Done, Driver, OrderFailed, Unsupported
 from hypervisor_agent.filtering import FilterOrders, is_filter_order
 from hypervisor_agent.journal import Entry, Journal, JournalFailed, Unsent
@@ -77,7 +77,7 @@ class HostAgent:
         self._slots = asyncio.Semaphore(PARALLEL.get(driver.name, DEFAULT_PARALLEL))
         self._held: dict[int, Delivery] = {}
         self._answering: set[asyncio.Task[None]] = set()
-        self._consumer = OrderConsumer(link, host, self._take, MAX_HELD)
+        self._consumer = OrderConsumer(link, host, self._take_all, MAX_HELD)
         self._filters = FilterOrders(host, driver)
         self._observer = Observer(host, driver, self._journal, reporter, self._lanes.__contains__)
         self._consoles = Consoles(host, driver, link)
@@ -138,8 +138,23 @@ class HostAgent:
 
     async def extend(self) -> None:
         """Keep the consumer from delivering again what is in hand."""
-        for delivery in list(self._held.values()):
-            await delivery.extend()
+        messages = {id(message): message for message in (delivery.message for delivery in self._held.values())}
+        for message in messages.values():
+            await message.extend()
+
+    def _take_all(self, delivery: Delivery) -> None:
+        """Take each order of a message."""
+        try:
+            shares = shares_of(delivery)
+        except msgspec.DecodeError as error:
+            self._refuse(delivery, error)
+            return
+        for share in shares:
+            self._take(share)
+
+    def _refuse(self, delivery: Delivery, error: Exception) -> None:
+        log.error("an order can not be read and is refused", host=self.host, error=str(error))
+        self._spawn(delivery.refuse())
 
     def _take(self, delivery: Delivery) -> None:
         try:
@@ -148,8 +163,7 @@ class HostAgent:
                 return
             order = _decode_order(delivery.data)
         except msgspec.DecodeError as error:
-            log.error("an order can not be read and is refused", host=self.host, error=str(error))
-            self._spawn(delivery.refuse())
+            self._refuse(delivery, error)
             return
         lane = self._lanes.get(order.server_id)
         newest = (lane.waiting or lane.running) if lane else None

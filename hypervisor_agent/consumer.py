@@ -14,6 +14,7 @@ import contextlib
 import json
 from collections.abc import Callable
 
+import msgspec
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -29,6 +30,7 @@ MAX_RETRY_SECONDS = 2.0
 HAND_BACK_SECONDS = 1.0
 
 log = structlog.get_logger("agent")
+_decode_several = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Delivery:
@@ -55,6 +57,66 @@ class Delivery:
     async def refuse(self) -> None:
         """Never deliver it again: it can not be read."""
         await self._link.send(self._reply, b"+TERM")
+
+    @property
+    def message(self) -> Delivery:
+        """The delivery that a sign of life has to be sent for."""
+        return self
+
+
+class _Together:
+    """A delivered list of orders. `left`: how many are not settled; it never ends once it has to come again."""
+
+    __slots__ = ("again", "delivery", "left")
+
+    def __init__(self, delivery: Delivery, left: int) -> None:
+        self.delivery = delivery
+        self.left = left
+        self.again = False
+
+
+class Share(Delivery):
+    """One order of several that came in one message, which is acknowledged when each of them is."""
+
+    __slots__ = ("_together",)
+
+    def __init__(self, data: bytes, together: _Together) -> None:
+        self.data = data
+        self._together = together
+
+    async def ack(self) -> None:
+        together = self._together
+        together.left -= 1
+        if together.left == 0 and not together.again:
+            await together.delivery.ack()
+
+    async def extend(self) -> None:
+        await self._together.delivery.extend()
+
+    async def again(self, seconds: float) -> None:
+        """All of them come again: those that were done are answered by what is known of them."""
+        if not self._together.again:
+            self._together.again = True
+            await self._together.delivery.again(seconds)
+
+    async def refuse(self) -> None:
+        """It can not be read, which says nothing about the others."""
+        await self.ack()
+
+    @property
+    def message(self) -> Delivery:
+        return self._together.delivery
+
+
+def shares_of(delivery: Delivery) -> list[Delivery]:
+    """The orders of a message, each with what it is acknowledged by. Raises `msgspec.DecodeError`."""
+    if not delivery.data.startswith(b"["):
+        return [delivery]
+    orders = _decode_several(delivery.data)
+    if not orders:
+        raise msgspec.DecodeError("a list of no orders")
+    together = _Together(delivery, len(orders))
+    return [Share(bytes(order), together) for order in orders]
 
 
 class OrderConsumer:
