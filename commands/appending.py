@@ -15,6 +15,7 @@ from commands.at_hand import AtHand
 from commands.context import CommandContext
 from commands.hosts import HostWatch
 from commands.idempotency import Idempotency
+from commands.precedence import Precedence
 from commands.settings import CommandSettings
 from domain.errors import Unavailable
 from eventlog.envelope import Event, Meta, Recorded
@@ -37,6 +38,7 @@ class Appending:
         hosts: HostWatch,
         fence: Fence | None = None,
         at_hand: AtHand | None = None,
+        precedence: Precedence | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
@@ -45,6 +47,7 @@ class Appending:
         self._visible = visible
         self._fence = fence
         self._at_hand = at_hand or AtHand()
+        self.precedence = precedence or Precedence()
 
     async def last(self, kind: str, id: str) -> Recorded | None:
         """The newest commit of an aggregate. Raises `Unavailable`."""

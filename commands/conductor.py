@@ -49,6 +49,7 @@ from eventlog.log import EventLog
 log_ = structlog.get_logger(__name__)
 
 MAX_CONCURRENT_STEPS = 64
+MAX_TOGETHER = 64  # commits that are reacted to in one turn of the event loop
 WATCH_SECONDS = 1.0
 RETRY_STEP_SECONDS = 1.0
 Doing = tuple[str, str, int, bool, datetime | None]
@@ -111,7 +112,9 @@ class Conductor:
         for one in servers:
             self._react(one, starting=True)
         filters = self.filters.start()
-        self._follower = await self.log.follow(position, self._handle)
+        self._follower = await self.log.follow(
+            position, self._handle, batch=MAX_TOGETHER, turn=self.commands.precedence.turn
+        )
         await self.reports.start(self.term.number)
         self._watcher = asyncio.create_task(self._watch_hosts(), name="host-watch")
         self._sweeper = asyncio.create_task(self.sweep.run(), name="sweep")

@@ -60,6 +60,7 @@ class Commands(SmallAggregates):
             hosts=self.hosts,
             fence=fence,
             at_hand=self._at_hand,
+            precedence=self.precedence,
         )
 
     # --- servers -------------------------------------------------------------------------------------------------
@@ -67,10 +68,12 @@ class Commands(SmallAggregates):
     async def server(self, command: str, server_id: str, params: dict[str, Any], context: CommandContext) -> Answer:
         """Carry out a command of the machine on one server. Raises `Rejected`."""
         if context.idempotency_key is None or context.dry_run:
-            return await self._server(command, server_id, params, context)
+            with self.precedence.command():
+                return await self._server(command, server_id, params, context)
 
         async def work() -> dict[str, Any]:
-            return _told(await self._server(command, server_id, params, context))
+            with self.precedence.command():
+                return _told(await self._server(command, server_id, params, context))
 
         async def found() -> dict[str, Any] | None:
             for one in reversed(await self.log.read("server", server_id)):
@@ -110,7 +113,8 @@ class Commands(SmallAggregates):
                     loaded, certain = await self.last("server", server_id), True
                     continue
                 if rejected.reason == BUSY and not context.dry_run and asyncio.get_running_loop().time() < patience:
-                    await asyncio.sleep(BUSY_POLL_SECONDS)
+                    with self.precedence.aside():
+                        await asyncio.sleep(BUSY_POLL_SECONDS)
                     loaded = await self.last("server", server_id)
                     continue
                 rejected.recorded = context.dry_run  # what is only tried is not refused
@@ -169,7 +173,8 @@ class Commands(SmallAggregates):
 
     async def _create(self, new: NewServer, context: CommandContext) -> Answer:
         try:
-            return await self._born(new, context)
+            with self.precedence.command():
+                return await self._born(new, context)
         except Rejected as rejected:
             if rejected.code < 500:
                 asked = msgspec.to_builtins(new)

@@ -118,6 +118,7 @@ class ReportReader:
     async def _settle(self, message: Msg) -> None:
         """Apply one report and acknowledge it; what cannot be applied now comes back, what never can is dropped."""
         try:
+            await self._commands.precedence.turn()
             host, what = message.subject.split(".")[1:3]
             if what == "inventory":
                 await self._registered(host, _decode_inventory(message.data))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
 
 Handler = Callable[[list[Recorded]], Awaitable[None]]
+Turn = Callable[[], Awaitable[None]]
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
@@ -35,13 +36,21 @@ class Follower:
     """A running task that feeds a handler. Made by `EventLog.follow`."""
 
     def __init__(
-        self, log: EventLog, after: int, handler: Handler, kind: str | None, batch: int, gather: float
+        self,
+        log: EventLog,
+        after: int,
+        handler: Handler,
+        kind: str | None,
+        batch: int,
+        gather: float,
+        turn: Turn | None = None,
     ) -> None:
         self._log = log
         self._handler = handler
         self._kind = kind
         self._batch = batch
         self._gather = gather
+        self._turn = turn
         self._hurry = asyncio.Event()
         self._inbox: Inbox | None = None
         self._in_hand = 0
@@ -103,9 +112,23 @@ class Follower:
                 if self._gather and not self._hurry.is_set():
                     await _at_most(self._gather, self._hurry)
                 self._hurry.clear()
-                await self._hand_over(inbox.take(self._batch))
+                if self._turn is not None:
+                    await self._turn()
+                await self._hand_over_all(inbox)
         finally:
             self._log.tail.give_back(inbox)
+
+    async def _hand_over_all(self, inbox: Inbox) -> None:
+        """What the inbox holds now, in batches, between which others have their turn of the event loop."""
+        left = len(inbox)
+        while left > 0:
+            commits = inbox.take(min(left, self._batch))
+            left -= len(commits)
+            await self._hand_over(commits)
+            if not commits:
+                return
+            if left > 0:
+                await asyncio.sleep(0)
 
     async def _hand_over(self, commits: list[Recorded]) -> None:
         fresh = [one for one in commits if one.position > self.position]

@@ -28,7 +28,7 @@ from eventlog import envelope
 from eventlog.envelope import DEFAULT_PREFIX, Commit, Event, Meta, Recorded
 from eventlog.errors import CommitTooLarge, Conflict, CorruptMessage, LogError, LogUnavailable, StreamMismatch
 from eventlog.feed import Feed, FeedBroken, Message
-from eventlog.follower import Follower, Handler
+from eventlog.follower import Follower, Handler, Turn
 from eventlog.jetstream import JetStreamCalls
 from eventlog.mux import NoAnswer, RequestMux
 from eventlog.stream import MAX_COMMIT_BYTES, ensure_stream
@@ -274,13 +274,21 @@ class EventLog:
             raise LogUnavailable(f"reading the log broke off: {error}") from error
 
     async def follow(
-        self, after: int, handler: Handler, *, kind: str | None = None, batch: int = SCAN_BATCH, gather: float = 0.0
+        self,
+        after: int,
+        handler: Handler,
+        *,
+        kind: str | None = None,
+        batch: int = SCAN_BATCH,
+        gather: float = 0.0,
+        turn: Turn | None = None,
     ) -> Follower:
         """Hand every commit after a position to `handler`, in order, now and in future, until `Follower.stop`.
 
-        `gather`: seconds that a commit may wait for others, unless `Follower.hurry` is called.
+        `gather`: seconds that a commit may wait for others, unless `Follower.hurry` is called. `turn` is awaited before
+        what has gathered is handed over.
         """
-        return Follower(self, after, handler, kind, batch, gather)
+        return Follower(self, after, handler, kind, batch, gather, turn)
 
     @asynccontextmanager
     async def feed(self, subject: str, *, after: int = 0, last_per_subject: bool = False) -> AsyncIterator[Feed]:
