@@ -18,6 +18,16 @@ SETTLE_SECONDS = 120.0
 PAUSE_SECONDS = 0.1
 
 
+async def _connected(urls: list[str], password: str) -> EventLog:
+    """The log, as soon as it answers: NATS may just have been started again."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while True:
+            try:
+                return await EventLog.open(urls, user="control", password=password)
+            except LogUnavailable:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+
 class Watch:
     """Made by `open`. Survives whatever happens to NATS, as any follower of the log does."""
 
@@ -33,7 +43,7 @@ class Watch:
     @asynccontextmanager
     async def open(cls, deployment: Deployment) -> AsyncIterator[Watch]:
         urls, password = deployment.note["nats"], keys.secret(deployment.data, "nats-control")
-        log = await EventLog.open(urls, user="control", password=password)
+        log = await _connected(urls, password)
         watch = cls(log)
         follower = await log.follow(0, watch._take, kind="server")
         try:
