@@ -16,6 +16,7 @@ pytestmark = [*MARKS, pytest.mark.browser]
 OpenPage = Callable[..., Page]
 PASSWORD = "open-sesame"
 WAIT_MS = 60_000
+KEY_MS = 60
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,17 @@ def url(world: World, kind: str) -> str:
     return shown.replace("ws://", "http://", 1)
 
 
+def write(page: Page, line: str) -> None:
+    """Type as fast as a person: of the keys of a screen, a guest that does not get on loses what is more than a few."""
+    page.keyboard.type(f"{line}\n", delay=KEY_MS)
+
+
 def log_in(page: Page, shows: Callable[[str], None]) -> None:
     """Type name and password, each when the guest asks for it."""
     shows("login:")
-    page.keyboard.type("root\n")
+    write(page, "root")
     shows("Password:")
-    page.keyboard.type(f"{PASSWORD}\n")
+    write(page, PASSWORD)
     shows("~ #")
 
 
@@ -86,7 +92,7 @@ def test_what_is_typed_on_the_screen_is_answered_there(world: World, guest: Gues
 
     before = canvas.screenshot()
     log_in(page, shows)
-    page.keyboard.type("touch /run/typed\n")
+    write(page, "touch /run/typed")
     wait_until(lambda: guest.run("ls /run/typed; true"), "the shell on the screen did what was typed")
     wait_until(lambda: canvas.screenshot() != before, "other pixels")
     keep(page, "console-screen")

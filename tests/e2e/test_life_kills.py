@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import libvirt
 import pytest
@@ -134,8 +135,12 @@ def test_delete_ends_everything(world: World, before: dict[str, list[str]], stat
         compute.rebuild_server(doomed.id, image=world.image_id)
     doomed.delete()
     wait_until(lambda: doomed.id not in world.domains(), "the guest is gone")
-    assert list((world.data / "agents").glob(f"*/guests/{doomed.id}")) == []
+    wait_until(lambda: not list((world.data / "agents").glob(f"*/guests/{doomed.id}")), "its files are gone")
+
+    def images() -> list[Any]:
+        return list(world.cloud.image.images(name="doomed"))
+
     # Taken while it ran and finished in time, an image stays; one that was not to be finished is gone.
-    for image in world.cloud.image.images(name="doomed"):
-        assert image.status == "active"
+    wait_until(lambda: all(image.status == "active" for image in images()), "an image that nobody finishes is gone")
+    for image in images():
         world.cloud.image.delete_image(image)

@@ -111,10 +111,10 @@ def connects_from(guest: Guest, address: str, port: int) -> bool:
     return said.endswith("0") or "refused" in said
 
 
-def tables() -> list[str]:
-    """nftables' tables in this network namespace."""
-    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, timeout=30, check=True)
-    return sorted(listed.stdout.splitlines())
+def tables(filters: PortFilters) -> list[str]:
+    """A host's tables in this network namespace."""
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, timeout=60, check=True)
+    return sorted(line for line in listed.stdout.splitlines() if filters.table in line)
 
 
 def port_of(world: World, guest: Guest) -> Any:
@@ -226,9 +226,11 @@ def test_filters_survive_what_happens_to_the_host(world: World, front: Guest) ->
         world.system.kill(role)
         wait_until(lambda: reaches(front.address), "the rule outlives the agent")
         assert not pings(front.address)
-        there = tables()
-        PortFilters(HostFiles(world.data / "agents" / front.host)).remove()  # as `nft flush ruleset` does
-        wait_until(lambda: tables() == there, "the agent made its filters anew")
+        filters = PortFilters(HostFiles(world.data / "agents" / front.host))
+        there = tables(filters)
+        assert len(there) == 2
+        filters.remove()  # as `nft flush ruleset` does
+        wait_until(lambda: tables(filters) == there, "the agent made its filters anew")
         assert not pings(front.address)
         wait_until(lambda: reaches(front.address), "with all their rules")
         agent = world.system.pids[role]

@@ -49,7 +49,7 @@ def root_of(guest: Guest) -> str:
 
 def gone(world: World, volume_id: str) -> None:
     world.cloud.block_storage.wait_for_delete(
-        openstack.block_storage.v3.volume.Volume(id=volume_id), interval=0.2, wait=60
+        openstack.block_storage.v3.volume.Volume(id=volume_id), interval=0.2, wait=120
     )
 
 
@@ -220,7 +220,7 @@ def test_an_image_of_it_is_snapshots_and_boots(world: World, guest: Guest) -> No
     gone(world, copy)
     world.cloud.image.delete_image(image_id)
     storage.delete_snapshot(snapshot)
-    storage.wait_for_delete(snapshot, interval=0.2)
+    storage.wait_for_delete(snapshot, interval=0.2, wait=120)
 
 
 def _create(name: str, *words: str) -> list[str]:
@@ -301,11 +301,11 @@ def test_a_volume_is_kept_when_its_server_goes_and_boots_the_next(world: World, 
 @contextmanager
 def full(folder: Path) -> Iterator[None]:
     """A file system of its own over a folder, with next to no room."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True, timeout=60)
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=20)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=60)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not can_make_namespaces(), reason="mounting needs root")

@@ -129,7 +129,7 @@ def test_a_project_without_servers_says_how_to_begin(site: Site, open_page: Open
 def test_the_pages_hold_no_inline_script_or_style(site: Site, story: dict[str, str]) -> None:
     with site.client("chronova") as demo:
         cookies = {"chronova_token": demo.headers["x-auth-token"]}
-    with httpx.Client(base_url=site.base_url, cookies=cookies, timeout=20) as client:
+    with httpx.Client(base_url=site.base_url, cookies=cookies, timeout=60) as client:
         for path in ("/ui/", "/ui/hosts", "/ui/machine", f"/ui/servers/{story['bad']}"):
             text = client.get(path).text
             assert "<style" not in text

@@ -83,7 +83,7 @@ def test_a_session_that_ends_while_one_looks_leads_to_the_login_page(site: Site,
 
 def test_a_form_from_elsewhere_is_refused(site: Site) -> None:
     demo = {"name": "demo", "password": site.password("chronova"), "project": "demo"}
-    with httpx.Client(base_url=site.base_url, timeout=20) as client:
+    with httpx.Client(base_url=site.base_url, timeout=60) as client:
         foreign = client.post("/ui/login", data=demo, headers={"Origin": "http://evil.example"})
         assert foreign.status_code == 403
         assert client.post("/ui/login", data=demo).status_code == 303
@@ -103,6 +103,6 @@ def test_a_form_from_elsewhere_is_refused(site: Site) -> None:
 @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "/v1/servers"])
 def test_signing_in_leads_nowhere_else(site: Site, target: str) -> None:
     demo = {"name": "demo", "password": site.password("chronova"), "project": ""}
-    with httpx.Client(base_url=site.base_url, timeout=20) as client:
+    with httpx.Client(base_url=site.base_url, timeout=60) as client:
         answer = client.post("/ui/login", params={"next": target}, data=demo)
         assert (answer.status_code, answer.headers["location"]) == (303, "/ui/")
