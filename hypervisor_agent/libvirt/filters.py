@@ -35,7 +35,7 @@ class PortFilters:
     def __init__(self, files: HostFiles) -> None:
         digest = hashlib.sha256(str(files.data.absolute()).encode()).hexdigest()
         self.taps = f"cv{digest[:5]}-"
-        self._table = f"chronova-{digest[:10]}"
+        self.table = f"chronova-{digest[:10]}"
         self._path = files.data / "filters.json"
         self._known = _load(self._path)
         self._listing: str | None = None  # as it was left; null until it was applied
@@ -75,12 +75,12 @@ class PortFilters:
     def remove(self) -> None:
         """Take the tables away: for a host without guests."""
         for family in ("inet", "bridge"):
-            _nft("-f", "-", text=f"table {family} {self._table}\ndelete table {family} {self._table}\n")
+            _nft("-f", "-", text=f"table {family} {self.table}\ndelete table {family} {self.table}\n")
 
     def _apply(self, filters: HostFilters) -> None:
         _show_bridged_packets()
         try:
-            text = ruleset(self._table, self.taps, filters)
+            text = ruleset(self.table, self.taps, filters)
         except ValueError as error:
             raise OrderFailed("filter_failed", "The order for the port filters can not be read.", str(error)) from error
         _nft("-f", "-", text=text)
@@ -89,7 +89,7 @@ class PortFilters:
     def _listed(self) -> str:
         """The tables as the kernel has them; empty for one that is missing."""
         with suppress(OrderFailed):
-            return "".join(_nft("-s", "list", "table", family, self._table) for family in ("inet", "bridge"))
+            return "".join(_nft("-s", "list", "table", family, self.table) for family in ("inet", "bridge"))
         return ""
 
 
