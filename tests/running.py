@@ -87,6 +87,16 @@ class Running:
             client.headers.update({"X-Auth-Token": token, "X-OpenStack-Nova-API-Version": "2.96"})
             yield client
 
+    def wait_for_hosts(self) -> None:
+        """Until every host has registered; on a busy machine `up` is ready before that."""
+        wanted = set(self.ready["hosts"])
+        with self.client("chronova-admin") as client:
+
+            def missing() -> set[str]:
+                return wanted - {host["name"] for host in client.get("/v1/hosts").json()["hosts"]}
+
+            until(lambda: not missing(), "every host has registered", READY_SECONDS)
+
     def create_server(self, client: httpx.Client, name: str) -> str:
         """A server that became ACTIVE; its id."""
         image = client.get("/image/v2/images").json()["images"][0]["id"]
@@ -132,7 +142,9 @@ def running(data: Path, *options: str, env: dict[str, str] | None = None) -> Ite
         until(lambda: ready_file.exists() or process.poll() is not None, "ready", READY_SECONDS)
         if process.poll() is not None:
             raise AssertionError(process.communicate()[0])
-        yield Running(process, data, ready_file)
+        system = Running(process, data, ready_file)
+        system.wait_for_hosts()
+        yield system
     finally:
         if process.poll() is None:
             process.terminate()

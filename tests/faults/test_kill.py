@@ -19,6 +19,7 @@ CONFIG = """
 [commands]
 shelved_offload_seconds = -1.0
 unclaimed_seconds = 15.0
+host_down_after = 60.0
 """
 
 
