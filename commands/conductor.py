@@ -21,7 +21,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import structlog
 
-from commands import due, lease, resets
+from commands import due, lease, resets, troubles
 from commands.capacity import Capacity
 from commands.context import SERVICE, CommandContext
 from commands.deadlines import Deadlines
@@ -364,6 +364,7 @@ class Conductor:
         """Whether each host answers, kept in its aggregate when it changes."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            await self._keep_troubles()
             for name, host in list(self.capacity.hosts.items()):
                 up = self._watch.is_up(name)
                 if up == self._up.get(name, host.up):
@@ -379,6 +380,20 @@ class Conductor:
                     log_.warning("host state not kept", host=name, reason=rejected.reason)
                 if up:
                     self._order_anew(name)
+
+    async def _keep_troubles(self) -> None:
+        """Which hosts live and can take no orders, kept in their aggregates when it changes."""
+        for host in [one for one in self.capacity.hosts.values() if one.disabled or one.name in self._watch.troubles]:
+            change = troubles.change_for(host, self._watch.troubles.get(host.name, ""))
+            if not change or not self._watch.heard_once(host.name):
+                continue
+            log_.warning("host takes no orders" if change["disabled"] else "host takes orders again", host=host.name)
+            context = CommandContext(SERVICE, f"req-{uuid5(NAMESPACE_OID, f'trouble/{host.name}/{host.version}')}")
+            try:
+                state = await self.commands.update("host", host.id, change, context, verb="trouble")
+                self.capacity.apply_host(cast(Host, state))
+            except Rejected as rejected:
+                log_.warning("host state not kept", host=host.name, reason=rejected.reason)
 
 
 def _same_operation(now: Server, then: Server) -> bool:

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
 
+from msgspec.json import decode
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from domain.orders import Heartbeat
 from eventlog.log import EventLog
 
 
@@ -26,12 +28,17 @@ class HostWatch:
         self._heard: OrderedDict[str, float] = OrderedDict()  # the longest ago first; 0: expected, and not heard yet
         self._since = time.monotonic()
         self._subscription: Subscription | None = None
+        self.troubles: dict[str, str] = {}  # of hosts that are heard and can take no orders: why
 
     async def start(self) -> None:
         async def heard(message: Msg) -> None:
             host = message.subject.split(".", 1)[1]
             self._heard[host] = time.monotonic()
             self._heard.move_to_end(host)
+            if b'"trouble"' in message.data:
+                self.troubles[host] = decode(message.data, type=Heartbeat).trouble
+            else:
+                self.troubles.pop(host, None)
 
         self._listen_anew()
         self._log.on_reconnect(self._listen_anew)

@@ -203,3 +203,4 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     at: datetime
     guests: int = 0
     running_orders: int = 0
+    trouble: str = ""  # why the agent takes no orders now, though it lives

@@ -133,6 +133,7 @@ class HostAgent:
             at=datetime.now(UTC),
             guests=len(self._journal.expected()),
             running_orders=len(self._lanes),
+            trouble=await self._journal.trouble(),
         )
         await self._link.send(f"heartbeat.{self.host}", _encode(beat))
 

@@ -16,6 +16,7 @@ then not acknowledged and comes again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from dataclasses import dataclass, replace
@@ -74,6 +75,7 @@ class Journal:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.trouble = ""  # why the last write failed; empty when it did not
         self._pending: list[tuple[str, tuple[object, ...]]] = []
         self._flushed: asyncio.Future[None] | None = None
 
@@ -133,12 +135,20 @@ class Journal:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.rollback()
+            self.trouble = f"the agent's journal can not be written: {error}"
             if not flushed.done():
-                flushed.set_exception(JournalFailed(f"the agent's journal can not be written: {error}"))
+                flushed.set_exception(JournalFailed(self.trouble))
                 flushed.exception()  # a write that nobody waits for may fail: the row is written again or not needed
             return
+        self.trouble = ""
         if not flushed.done():
             flushed.set_result(None)
+
+    async def try_again(self) -> None:
+        """Whether it can be written by now: `trouble` tells. Leaves nothing."""
+        self.write(_KEEP, ("", "", "", b""))
+        with contextlib.suppress(JournalFailed):
+            await asyncio.shield(self.write(_SENT, ("", "", "")))
 
 
 class HostJournal:
@@ -152,6 +162,12 @@ class HostJournal:
 
     def entry(self, server_id: str) -> Entry | None:
         return self._entries.get(server_id)
+
+    async def trouble(self) -> str:
+        """Why it can not be written now; empty when it can."""
+        if self._journal.trouble:
+            await self._journal.try_again()
+        return self._journal.trouble
 
     def expected(self) -> dict[str, Entry]:
         """The servers that should be on this hypervisor, by what was last told about them."""
@@ -185,6 +201,13 @@ class HostJournal:
         return self._journal.write(_KEEP, (self.host, unsent.slot, unsent.report_id, unsent.body))
 
     async def _remember(self, server_id: str, entry: Entry) -> None:
-        self._entries[server_id] = entry
+        before, self._entries[server_id] = self._entries.get(server_id), entry
         row = (entry.generation, entry.order_id, entry.report, entry.power_state, time.time())
-        await asyncio.shield(self._journal.write(_REMEMBER, (self.host, server_id, *row)))
+        try:
+            await asyncio.shield(self._journal.write(_REMEMBER, (self.host, server_id, *row)))
+        except JournalFailed:  # else what was not kept would not be told, or done, again
+            if self._entries.get(server_id) is entry:
+                del self._entries[server_id]
+                if before is not None:
+                    self._entries[server_id] = before
+            raise

@@ -80,3 +80,25 @@ async def test_a_journal_that_can_not_be_written_says_so(tmp_path: Path) -> None
     (tmp_path / "text.db").write_text("no database, however long it may be " * 30)
     with pytest.raises(JournalFailed, match=r"text\.db"):
         Journal.open(tmp_path / "text.db")
+
+
+async def test_what_could_not_be_written_is_not_remembered_and_the_trouble_ends_by_itself(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal.db")
+    host = journal.of("host-1")
+    await host.finished("s", Entry(1, "1", b"{}", "running"), Unsent("s", "r1", b"{}"))
+    other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    for table in ("servers", "outbox"):
+        full = "begin select raise(abort, 'database or disk is full'); end"
+        other.execute(f"create trigger full_{table} before insert on {table} {full}")
+    with pytest.raises(JournalFailed, match="disk is full"):
+        await host.finished("s", Entry(2, "2", b"{}", "shutdown"), Unsent("s", "r2", b"{}"))
+    assert host.entry("s") == Entry(1, "1", b"{}", "running")
+    assert "disk is full" in await host.trouble()
+    for table in ("servers", "outbox"):
+        other.execute(f"drop trigger full_{table}")
+    other.close()
+    assert await host.trouble() == ""
+    journal.close()
+    again = Journal.open(tmp_path / "journal.db")
+    assert [one.report_id for one in again.of("host-1").unsent] == ["r1"]
+    again.close()
