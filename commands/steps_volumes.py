@@ -121,7 +121,8 @@ async def _made(steps: VolumeSteps, wanted: BlockDevice) -> Volume:
     if volume.status != "creating":
         return volume
     async with told(steps.files.commands, steps.server, "copy volume") as tell:
-        return await steps.files.make(volume, {"status": "attaching"}, steps.context, tell)
+        await steps.files.make(volume, tell)
+        return await steps.files.made(volume, {"status": "attaching"}, steps.context)
 
 
 async def _fields(steps: VolumeSteps, wanted: BlockDevice) -> dict[str, Any]:

@@ -35,21 +35,21 @@ class VolumeFiles:
     def snapshot_path(self, snapshot_id: str) -> Path:
         return disks.snapshot_path(self.volumes_dir, snapshot_id)
 
-    async def make(
-        self, volume: Volume, changes: dict[str, Any], context: CommandContext, tell: Tell = ignore
-    ) -> Volume:
-        """The file; then the volume is changed so. A volume that was deleted meanwhile keeps no file.
-
-        `tell` is told how far a copy is.
-
-        Raises `DiskFailed`; `NotFound` for a volume that is gone.
-        """
+    async def make(self, volume: Volume, tell: Tell = ignore) -> None:
+        """The file. `tell` is told how far a copy is. Raises `DiskFailed`."""
         path = self.volume_path(volume.id)
         source = await self._source(volume)
         if source is None:
             await disks.create(path, volume.size_gb, volume.disk_format)
         else:
             await disks.copy(*source, path, volume.size_gb, tell)
+
+    async def made(self, volume: Volume, changes: dict[str, Any], context: CommandContext) -> Volume:
+        """The volume, whose file is there, is changed so. One that was deleted meanwhile keeps no file.
+
+        Raises `NotFound` for a volume that is gone.
+        """
+        path = self.volume_path(volume.id)
         try:
             made = await self.commands.update("volume", volume.id, changes | {"fault": ""}, context, verb="make")
         except NotFound:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import structlog
@@ -33,6 +33,7 @@ AT_ONCE = 2
 TRY_SECONDS = 30.0  # for one try to record how a work ended, and the pause before the next
 PAUSE_SECONDS = 2.0
 _log = structlog.get_logger("chronova.volume")
+T = TypeVar("T")
 
 
 class Work:
@@ -99,7 +100,7 @@ class Work:
                 held.enter_context(self.hold(volume.id))
                 self._start("volume", volume.id, self._make_volume(volume), held.pop_all())
         elif volume.status == "deleting":
-            self._start("volume", volume.id, self.files.delete("volume", volume.id, self._context()))
+            self._start("volume", volume.id, self._delete("volume", volume.id))
         else:
             await self._not_copied(volume)
 
@@ -109,8 +110,7 @@ class Work:
                 held.enter_context(self.hold(snapshot.id))
                 self._start("volume_snapshot", snapshot.id, self._make_snapshot(snapshot), held.pop_all())
         else:
-            delete = self.files.delete("volume_snapshot", snapshot.id, self._context())
-            self._start("volume_snapshot", snapshot.id, delete)
+            self._start("volume_snapshot", snapshot.id, self._delete("volume_snapshot", snapshot.id))
 
     def upload(self, volume: Volume, image_id: str, held: ExitStack) -> None:
         """`held`: what keeps the others from the volume; it is closed when the work has ended."""
@@ -157,17 +157,30 @@ class Work:
 
     async def _make_volume(self, volume: Volume) -> None:
         if await self._is_to_be_made("volume", volume.id):
-            await self.files.make(volume, {"status": "available"}, self._context())
+            await self.files.make(volume)
+            available, context = {"status": "available"}, self._context()
+            await self._until_told(
+                lambda: self.files.made(volume, available, context), kind="volume", id=volume.id, verb="make"
+            )
 
     async def _make_snapshot(self, snapshot: VolumeSnapshot) -> None:
         if await self._is_to_be_made("volume_snapshot", snapshot.id):
             await self.files.make_snapshot(snapshot)
             await self._ended("volume_snapshot", snapshot.id, {"status": "available"}, "make")
 
+    async def _delete(self, kind: str, id_: str) -> None:
+        """Its file is gone at once; the log is told when it is there."""
+        context = self._context()
+        await self._until_told(lambda: self.files.delete(kind, id_, context), kind=kind, id=id_, verb="delete")
+
     async def _is_to_be_made(self, kind: str, id_: str) -> bool:
         """By the log: another process may have made it just before it was locked here."""
-        found = await self._services.commands.load(kind, id_)
-        return isinstance(found, Volume | VolumeSnapshot) and found.status == "creating"
+
+        async def look() -> bool:
+            found = await self._services.commands.load(kind, id_)
+            return isinstance(found, Volume | VolumeSnapshot) and found.status == "creating"
+
+        return await self._until_told(look, kind=kind, id=id_, verb="look")
 
     async def _upload(self, volume: Volume, image_id: str) -> None:
         part = self._part(image_id)
@@ -204,13 +217,12 @@ class Work:
         """Record how a work went."""
         await self._until_told(lambda: self._update(kind, id_, changes, verb), kind=kind, id=id_, verb=verb)
 
-    async def _until_told(self, tell: Callable[[], Awaitable[Any]], **what: str) -> None:
+    async def _until_told(self, tell: Callable[[], Awaitable[T]], **what: str) -> T:
         """Nobody asks for it a second time, so while the log is away it is tried again."""
         while True:
             try:
                 async with asyncio.timeout(TRY_SECONDS):
-                    await tell()
-                return
+                    return await tell()
             except (Unavailable, TimeoutError) as error:
                 _log.warning("volume_work_not_recorded", error=repr(error), **what)
             await asyncio.sleep(PAUSE_SECONDS)

@@ -253,17 +253,21 @@ async def test_a_second_process_makes_nothing_twice(
     assert made == [volume_id]
 
 
-async def test_work_that_fails_while_the_log_is_away_says_so_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", ["error", "available"])
+async def test_work_that_ends_while_the_log_is_away_says_so_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
+    create = disks.create
 
-    async def fail(path: Path, size_gb: int, format_: str) -> None:
+    async def ends(path: Path, size_gb: int, format_: str) -> None:
         begun.set()
         await go_on.wait()
-        raise disks.DiskFailed("The disk is broken")
+        if end == "error":
+            raise disks.DiskFailed("The disk is broken")
+        await create(path, size_gb, format_)
 
-    monkeypatch.setattr(disks, "create", fail)
+    monkeypatch.setattr(disks, "create", ends)
     monkeypatch.setattr(work, "PAUSE_SECONDS", 0.1)
     async with running_api(tmp_path) as api, api.signed_in("demo") as demo, asyncio.timeout(120):
         answer = await demo.post(f"{V3}/volumes", json={"volume": {"size": 1}})
@@ -283,12 +287,31 @@ async def test_work_that_fails_while_the_log_is_away_says_so_when_it_is_back(
         await refused.wait()
         await asyncio.to_thread(api.nats.restart)
         status = ""
-        while status != "error":
+        while status != end:
+            assert status in ("", "creating"), status
             await asyncio.sleep(0.05)
             try:
                 status = await status_of(api, "volume", answer.json()["volume"]["id"])
             except Unavailable:
                 continue
+
+
+async def test_a_volume_is_deleted_though_the_log_was_away(
+    api: Deployment, demo: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "PAUSE_SECONDS", 0.1)
+    one = await volume(demo, size=1)
+    delete, refusals = api.services.commands.delete, [Unavailable("The log does not answer")]
+
+    async def refusing(*given: Any, **named: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await delete(*given, **named)
+
+    monkeypatch.setattr(api.services.commands, "delete", refusing)
+    assert (await demo.delete(f"{V3}/volumes/{one['id']}")).status_code == 202
+    await gone(demo, f"{V3}/volumes/{one['id']}")
+    assert refusals == []
 
 
 async def test_a_volume_whose_image_can_not_be_made_is_available_again(
