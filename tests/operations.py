@@ -7,6 +7,8 @@ run checks that the document is what it saw.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,67 +18,25 @@ import openstack
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.life import Guest, World
-from tests.running import until
+from tests.circumstances import CIRCUMSTANCES, Circumstance
+from tests.life import World
+from tests.running import Running, until
 from tests.seen import PASSED
+from tests.trial import SETTLE_SECONDS, Refused, Trial
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "operations-matrix.md"
-SETTLE_SECONDS = 90.0
-YES, NO = "yes", "refused"
-
-
-@dataclass
-class Trial:
-    """A server on a driver without real guests, and what its operations leave behind for later ones."""
-
-    world: World
-    guest: Guest
-    image_id: str = ""
-    flavor_id: str = ""
-    volume_id: str = ""
-    port_id: str = ""
-    earlier: str = ""  # the request id of the action before
-
-    def newest_action(self) -> dict[str, Any]:
-        base = self.world.system.ready["base_url"]
-        answer = self.world.cloud.session.get(f"{base}/v1/servers/{self.guest.id}/history?limit=1")
-        newest: dict[str, Any] = answer.json()["actions"][0]
-        return newest
-
-    def went_wrong(self, last: dict[str, Any] | None = None) -> str | None:
-        """What the history says of the operation being tried, if it failed. To be asked last: both end at once."""
-        last = last or self.newest_action()
-        failed = last["request_id"] != self.earlier and last["result"] == "Error"
-        return f"failed: {last['text']}" if failed else None
-
-    def do(self, action: str, status: str, *arguments: Any, **fields: Any) -> None:
-        """An action of the SDK that has to end in `status` and be told as a success."""
-        getattr(self.world.cloud.compute, action)(self.guest.id, *arguments, **fields)
-        self.settles(status)
-
-    def settles(self, status: str) -> None:
-        """Wait for the status, or for an action that failed: a task_state does not show every work."""
-
-        def ended() -> Any:
-            server = self.guest.server
-            there = server.status == status and not server.task_state
-            last = self.newest_action()
-            return self.went_wrong(last) or (status if there and last["finish_time"] else None)
-
-        outcome = until(ended, f"the server is {status}", SETTLE_SECONDS)
-        if outcome != status:
-            raise Refused(outcome)
-
-
-class Refused(Exception):
-    """The driver could not do it; the server is as it was."""
+DRIVERS = ("libvirt-test", "simulated")
+YES, NO, NOTHING_TO_TRY = "yes", "refused", "needs a guest"
 
 
 @dataclass(frozen=True)
 class Operation:
+    """`libvirt`: what its proof sees there, such as `inside` the guest."""
+
     name: str
-    proof: str  # the test that sees it inside a real guest
+    proof: str
     attempt: Callable[[Trial], None]
+    libvirt: str = "inside"
 
 
 def simple(action: str, status: str, *arguments: Any, **fields: Any) -> Callable[[Trial], None]:
@@ -97,12 +57,41 @@ def _boot_snapshot(trial: Trial) -> None:
 
 
 def _attach_volume(trial: Trial) -> None:
-    storage = trial.world.cloud.block_storage
-    volume = storage.create_volume(name="trial", size=1)
-    storage.wait_for_status(volume, "available", failures=["error"], interval=0.1, wait=SETTLE_SECONDS)
-    trial.volume_id = volume.id
-    trial.world.cloud.compute.create_volume_attachment(trial.guest.id, volume_id=volume.id)
+    trial.volume_id = trial.makes_volume()
+    trial.world.cloud.compute.create_volume_attachment(trial.guest.id, volume_id=trial.volume_id)
     _volume_becomes(trial, "in-use", "available")
+
+
+def _swap_volume(trial: Trial) -> None:
+    path, new = f"/servers/{trial.guest.id}/os-volume_attachments/{trial.volume_id}", trial.makes_volume()
+    body = {"volumeAttachment": {"volumeId": new}}
+    openstack.exceptions.raise_from_response(trial.world.admin.compute.put(path, json=body, microversion="2.96"))
+    _volume_becomes(trial, "available")
+    trial.volume_id = new
+    _volume_becomes(trial, "in-use")
+
+
+def _must_be_attached(trial: Trial) -> None:
+    """A volume that no server has is no matter of its driver."""
+    if not list(trial.world.cloud.compute.volume_attachments(trial.guest.id)):
+        raise Refused("it has no volume")
+
+
+def _snapshot_in_use(trial: Trial) -> None:
+    _must_be_attached(trial)
+    storage = trial.world.cloud.block_storage
+    snapshot = storage.create_snapshot(volume_id=trial.volume_id, name="trial", is_forced=True)
+    storage.wait_for_status(snapshot, "available", failures=["error"], interval=0.1, wait=SETTLE_SECONDS)
+    trial.settles("ACTIVE")
+    storage.delete_snapshot(snapshot)
+    storage.wait_for_delete(snapshot, interval=0.1, wait=SETTLE_SECONDS)
+
+
+def _extend_volume(trial: Trial) -> None:
+    _must_be_attached(trial)
+    trial.world.cloud.block_storage.extend_volume(trial.volume_id, 2)
+    _volume_becomes(trial, "in-use", "error")
+    assert trial.world.cloud.block_storage.get_volume(trial.volume_id).size == 2
 
 
 def _detach_volume(trial: Trial) -> None:
@@ -139,6 +128,96 @@ def _addresses_become(trial: Trial, wanted: int) -> None:
     trial.settles("ACTIVE")
 
 
+def _rename(trial: Trial) -> None:
+    new = {"name": "renamed", "description": "described", "hostname": "renamed"}
+    trial.world.cloud.compute.update_server(trial.guest.id, **new)
+    server = trial.guest.server
+    assert (server.name, server.description, server.hostname) == tuple(new.values())
+
+
+def _metadata(trial: Trial) -> None:
+    compute = trial.world.cloud.compute
+    compute.set_server_metadata(trial.guest.id, role="db")
+    assert trial.guest.server.metadata == {"role": "db"}
+    compute.delete_server_metadata(trial.guest.id, ["role"])
+    assert trial.guest.server.metadata == {}
+
+
+def _tags(trial: Trial) -> None:
+    path = f"/servers/{trial.guest.id}/tags"
+    answer = trial.world.cloud.compute.put(path, json={"tags": ["blue"]}, microversion="2.96")
+    openstack.exceptions.raise_from_response(answer)
+    assert trial.guest.server.tags == ["blue"]
+
+
+def _told(trial: Trial) -> None:
+    """A server with all that a config drive carries, and a tag for its interface."""
+    compute = trial.world.cloud.compute
+    compute.create_keypair(name="told")
+    network = trial.world.cloud.network.find_network("private").id
+    given = {"key_name": "told", "user_data": "IyEvYmluL3NoCg==", "networks": [{"uuid": network, "tag": "front"}]}
+    other = Trial.of(trial.world, "told", **given)
+    assert other.guest.server.key_name == "told"
+    path = f"/servers/{other.guest.id}/os-interface"
+    (interface,) = compute.get(path, microversion="2.96").json()["interfaceAttachments"]
+    assert interface["tag"] == "front"
+    other.guest.delete()
+
+
+def _group(policy: str, hosts: int) -> Callable[[Trial], None]:
+    def attempt(trial: Trial) -> None:
+        world = trial.world
+        group = world.cloud.compute.create_server_group(name=policy, policy=policy)
+        members = [Trial.of(world, policy, scheduler_hints={"group": group.id}) for _ in range(2)]
+        at = {world.admin.compute.get_server(member.guest.id).compute_host for member in members}
+        assert len(at) == hosts
+        for member in members:
+            member.guest.delete()
+
+    return attempt
+
+
+def _news(trial: Trial) -> None:
+    """From other services: a power update off and on, and one about nobody."""
+    nobody = {"name": "network-changed", "server_uuid": "00000000-0000-0000-0000-00000000dead"}
+    for tag, status, code in (("POWER_OFF", "SHUTOFF", 207), ("POWER_ON", "ACTIVE", 200)):
+        event = {"name": "power-update", "tag": tag, "server_uuid": trial.guest.id}
+        body = {"events": [event, nobody] if code == 207 else [event]}
+        answer = trial.world.admin.compute.post("/os-server-external-events", json=body, microversion="2.96")
+        assert answer.status_code == code
+        trial.settles(status)
+
+
+def _reset_state(trial: Trial) -> None:
+    trial.world.admin.compute.reset_server_state(trial.guest.id, "active")
+    trial.settles("ACTIVE")
+
+
+def _add_address(trial: Trial) -> None:
+    network = trial.world.cloud.network.find_network("private")
+    trial.act({"addFixedIp": {"networkId": network.id}}, "2.43")
+    _addresses_become(trial, 2)
+
+
+def _remove_address(trial: Trial) -> None:
+    addresses = trial.guest.server.addresses["private"]
+    trial.act({"removeFixedIp": {"address": addresses[-1]["addr"]}}, "2.43")
+    _addresses_become(trial, 1)
+
+
+def _ask(path: str) -> Callable[[Trial], None]:
+    def attempt(trial: Trial) -> None:
+        answer = trial.world.admin.compute.get(f"/servers/{trial.guest.id}/{path}", microversion="2.96")
+        openstack.exceptions.raise_from_response(answer)
+        assert answer.json()
+
+    return attempt
+
+
+def _console_output(trial: Trial) -> None:
+    trial.world.cloud.compute.get_server_console_output(trial.guest.id)
+
+
 def _add_group(trial: Trial) -> None:
     trial.world.cloud.network.create_security_group(name="trial")
     trial.do("add_security_group_to_server", "ACTIVE", "trial")
@@ -173,11 +252,19 @@ _PAUSE = "test_a_paused_guest_stands_still"
 _SUSPEND = "test_a_suspended_guest_keeps_its_memory"
 _LOCK = "test_a_locked_server_is_left_alone"
 _VOLUME = "test_a_volume_is_written_in_one_guest_and_read_in_another"
+_IN_USE = "test_a_volume_in_use_is_copied_as_it_is_at_one_instant"
 _INTERFACE = "test_interfaces_come_by_network_and_by_port_and_go"
 _GROUPS = "test_a_group_is_given_to_a_server_and_taken_away"
 _SCREEN = "test_what_is_typed_on_the_screen_is_answered_there"
 _SERIAL = "test_a_line_on_the_serial_console_is_answered"
 _REBOOT = "test_reboot_soft_and_hard"
+_ADDRESSES = "test_addresses_come_and_go_as_typed"
+_CHANGED = "test_what_changed_is_told_at_the_next_start"
+_NO_ACTION = "test_what_has_no_action"
+_PLACED = "test_members_are_placed_as_their_group_says"
+_FIGURES = "test_the_figures_and_the_words_are_the_guests_own"
+_INJECT: dict[str, Any] = {"injectNetworkInfo": None}
+_GONE: dict[str, Any] = {"resetNetwork": None}
 
 OPERATIONS = (
     Operation("create", "test_a_server_boots_with_what_was_asked_for", lambda trial: trial.settles("ACTIVE")),
@@ -189,7 +276,7 @@ OPERATIONS = (
     Operation("unpause", _PAUSE, simple("unpause_server", "ACTIVE")),
     Operation("suspend", _SUSPEND, simple("suspend_server", "SUSPENDED")),
     Operation("resume", _SUSPEND, simple("resume_server", "ACTIVE")),
-    Operation("lock", _LOCK, simple("lock_server", "ACTIVE")),
+    Operation("lock, with a reason", _LOCK, simple("lock_server", "ACTIVE", locked_reason="not now")),
     Operation("unlock", _LOCK, simple("unlock_server", "ACTIVE")),
     Operation(
         "change password",
@@ -215,11 +302,32 @@ OPERATIONS = (
     Operation("shelve and offload", _SHELVE, simple("shelve_server", "SHELVED_OFFLOADED")),
     Operation("unshelve", _SHELVE, simple("unshelve_server", "ACTIVE")),
     Operation("attach volume", _VOLUME, _attach_volume),
+    Operation("swap volume", "test_a_volume_is_swapped_under_a_guest_that_uses_it", _swap_volume),
+    Operation("extend volume", "test_volumes_beside_the_root_have_names_and_order", _extend_volume),
+    Operation("snapshot of a volume in use", _IN_USE, _snapshot_in_use),
     Operation("detach volume", _VOLUME, _detach_volume),
     Operation("attach interface", _INTERFACE, _attach_interface),
     Operation("detach interface", _INTERFACE, _detach_interface),
     Operation("add security group", _GROUPS, _add_group),
     Operation("remove security group", _GROUPS, simple("remove_security_group_from_server", "ACTIVE", "trial")),
+    Operation("add fixed address", _ADDRESSES, _add_address),
+    Operation("remove fixed address", _ADDRESSES, _remove_address),
+    Operation("rename, describe, hostname", _CHANGED, _rename),
+    Operation("metadata", _CHANGED, _metadata),
+    Operation("tags", _NO_ACTION, _tags, libvirt=YES),
+    Operation("inject network info", _NO_ACTION, lambda trial: trial.act(_INJECT, admin=True), libvirt=YES),
+    Operation("reset network (410, as in Nova)", _NO_ACTION, lambda trial: trial.act(_GONE, admin=True), libvirt=NO),
+    Operation("key pair, user data, device tags", "test_a_server_that_boots_reads_all_that_its_owner_gave_it", _told),
+    *(
+        Operation(f"server group, {policy}", f"{_PLACED}[{policy}-{hosts}]", _group(policy, hosts))
+        for policy, hosts in (("affinity", 1), ("anti-affinity", 2), ("soft-affinity", 1), ("soft-anti-affinity", 2))
+    ),
+    Operation("external events", "test_news_from_outside_reach_the_guest", _news),
+    Operation("reset state", "test_its_end", _reset_state),
+    Operation("diagnostics", _FIGURES, _ask("diagnostics")),
+    Operation("console output", _FIGURES, _console_output),
+    Operation("topology", _FIGURES, _ask("topology"), libvirt=YES),
+    Operation("addresses, security groups listed", "test_what_is_listed_is_what_the_guest_has", _ask("ips")),
     Operation(
         "trigger crash dump",
         "test_a_crash_dump_makes_the_guest_panic",
@@ -227,54 +335,6 @@ OPERATIONS = (
     ),
     Operation("delete", "test_delete_leaves_a_true_history_and_nothing_else", lambda trial: trial.guest.delete()),
 )
-
-
-# What happens in the middle of an operation, by itself, or on other volumes and networks, and the test that sees it
-# on a real guest.
-CIRCUMSTANCES = {
-    "resume after the agent was killed: the guest's counter goes on": (
-        "test_a_suspended_guest_goes_on_counting_after_its_agent_was_killed"
-    ),
-    "suspend, its agent killed meanwhile": "test_an_agent_killed_while_it_suspends_does_it_to_the_end",
-    "a guest that goes off while its agent stands still is stopped, with the reason": (
-        "test_a_guest_that_went_off_while_no_agent_ran_is_stopped_with_the_reason"
-    ),
-    "a guest started behind our back is stopped again": "test_a_guest_started_behind_our_back_is_stopped_again",
-    "reset-state ends what is going on and looks at the guest": (
-        "test_a_reset_ends_what_was_going_on_and_looks_at_the_guest"
-    ),
-    **{
-        f"delete: {state}": f"test_delete_ends_everything[{state}]"
-        for state in ("building", "PAUSED", "SUSPENDED", "RESCUE", "snapshot", "rebuild")
-    },
-    "a disk that does not boot, repaired from a rescue image": (
-        "test_a_disk_that_does_not_boot_is_repaired_from_a_rescue_image"
-    ),
-    "a resize that confirms itself": "test_a_resize_is_confirmed_by_itself",
-    "a shelf on the host, and leaving it later": "test_a_shelved_server_stays_on_its_host_for_its_time_and_leaves",
-    "unshelve on the host": "test_a_shelved_server_comes_back_where_it_is",
-    "soft delete and restore": "test_a_deleted_server_can_be_restored",
-    "soft delete and its end": "test_a_deleted_server_is_gone_when_its_time_comes",
-    "force delete": "test_a_soft_deleted_server_is_deleted_at_once_when_forced",
-    "diagnostics, console output, topology": "test_the_figures_and_the_words_are_the_guests_own",
-    "a snapshot without room on the disk": "test_a_snapshot_without_room_fails_and_leaves_nothing",
-    "a resize without room on the disk": "test_a_resize_without_room_fails_and_the_server_goes_on",
-    "a build without room on the disk": "test_a_build_without_room_says_so_and_leaves_nothing",
-    "boot from a volume": "test_a_server_boots_from_a_volume",
-    "stop, start, reboot, pause and suspend on a volume": "test_it_lives_as_any_other",
-    "several volumes, their names and their order": "test_volumes_beside_the_root_have_names_and_order",
-    "swap volume": "test_a_volume_is_swapped_under_a_guest_that_uses_it",
-    "a broken root volume, repaired in a rescue": "test_a_broken_root_volume_is_repaired_in_a_rescue",
-    "create image of volumes, and boot from it": "test_an_image_of_it_is_snapshots_and_boots",
-    "rebuild on a volume": "test_rebuild_keeps_the_volume_or_fills_it_anew",
-    "resize and revert on a volume": "test_resize_and_back",
-    "shelve and unshelve on a volume": "test_a_shelved_one_keeps_its_volume_and_makes_no_image",
-    "a volume that outlives its server": "test_a_volume_is_kept_when_its_server_goes_and_boots_the_next",
-    "a volume without room on the disk": "test_a_full_disk_is_said_and_leaves_nothing",
-    "addresses of IPv4 and IPv6": "test_a_guest_has_the_addresses_of_both_families",
-    "add and remove a fixed address": "test_addresses_come_and_go_as_typed",
-    "two systems on one machine": "test_a_second_system_on_this_machine_is_in_nobodys_way",
-}
 
 
 def tried(world: World) -> dict[str, str]:
@@ -291,7 +351,32 @@ def tried(world: World) -> dict[str, str]:
                 trial.do("start_server", "ACTIVE")
         if operation.name != "delete":
             trial.earlier = trial.newest_action()["request_id"]
+    for circumstance in CIRCUMSTANCES:
+        if not circumstance.hasty:
+            seen[circumstance.what] = _outcome(circumstance, world)
     return seen
+
+
+def tried_hastily(system: Running) -> dict[str, str]:
+    """What comes by itself, beside each other: each waits for its time."""
+
+    def outcome(circumstance: Circumstance) -> tuple[str, str]:
+        with closing(World(system)) as world:
+            return circumstance.what, _outcome(circumstance, world)
+
+    hasty = [circumstance for circumstance in CIRCUMSTANCES if circumstance.hasty]
+    with ThreadPoolExecutor(len(hasty)) as pool:
+        return dict(pool.map(outcome, hasty))
+
+
+def _outcome(circumstance: Circumstance, world: World) -> str:
+    if circumstance.attempt is None:
+        return NOTHING_TO_TRY
+    try:
+        circumstance.attempt(world)
+    except (Refused, openstack.exceptions.SDKException):
+        return NO
+    return YES
 
 
 HEAD = """# Operations and drivers
@@ -299,29 +384,30 @@ HEAD = """# Operations and drivers
 Written by the end-to-end suite (`pytest --write-operations tests/e2e`) from what that run has seen.
 
 - **libvirt**: on a real QEMU guest; `inside` means that the named test looked inside the guest (console, guest agent)
-  or, for what a guest cannot know, at its host.
+  or, for what a guest cannot know, at its host; `yes` that neither can know of it, and the API showed it.
 - **libvirt-test** (libvirt's own test driver, no guest) and **simulated**: `yes` means that the operation ended in
   the status it should and its history says success; `refused` that it ended with an error that says so, the server as
-  it was. Security groups are kept there, but filter nothing.
+  it was; `needs a guest` that there is nothing to be tried without one. Security groups are kept there, but filter
+  nothing.
 
-| operation | libvirt | libvirt-test | simulated | seen by |
+"""
+SECOND = "\n## In the middle, by itself, on volumes and networks\n\n"
+TABLE = """| what | libvirt | libvirt-test | simulated | seen by |
 |---|---|---|---|---|
 """
 
 
 def document(seen: dict[str, dict[str, str]]) -> str:
-    rows = []
-    for operation in OPERATIONS:
-        inside = "inside" if operation.proof in PASSED else "not seen"
-        others = " | ".join(seen[driver][operation.name] for driver in ("libvirt-test", "simulated"))
-        rows.append(f"| {operation.name} | {inside} | {others} | `{operation.proof}` |")
-    return HEAD + "\n".join(rows) + "\n" + circumstances()
+    rows = [_row(one.name, one.proof, one.libvirt, seen) for one in OPERATIONS]
+    others = [_row(one.what, one.proof, "inside", seen) for one in CIRCUMSTANCES]
+    return HEAD + TABLE + "".join(rows) + SECOND + TABLE + "".join(others)
 
 
-def circumstances() -> str:
-    rows = [
-        f"| {what} | {'inside' if proof in PASSED else 'not seen'} | `{proof}` |"
-        for what, proof in CIRCUMSTANCES.items()
+def _row(name: str, proof: str, libvirt: str, seen: dict[str, dict[str, str]]) -> str:
+    cells = [
+        name,
+        libvirt if proof in PASSED else "not seen",
+        *(seen[driver][name] for driver in DRIVERS),
+        f"`{proof}`",
     ]
-    head = "\n## In the middle, by itself, on volumes and networks\n\n| what | libvirt | seen by |\n|---|---|---|\n"
-    return head + "\n".join(rows) + "\n"
+    return f"| {' | '.join(cells)} |\n"
