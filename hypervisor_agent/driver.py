@@ -102,8 +102,6 @@ class Driver(Protocol):
 
     async def console_address(self, server_id: str, kind: ConsoleKind) -> ConsoleAddress: ...
 
-    async def last_generation(self, server_id: str) -> int | None: ...
-
     def on_lifecycle(self, callback: Callable[[LifecycleEvent], None]) -> None:
         """Call back, on the event loop that opened the driver, for every change that no order caused."""
 

@@ -183,9 +183,14 @@ class HostJournal:
         self._keep(unsent)
         await self._remember(server_id, entry)
 
-    async def observed(self, server_id: str, power_state: PowerStateName, unsent: Unsent) -> None:
-        """Remember that a power state is being told that no order caused."""
-        known = self._entries.get(server_id) or Entry(0, "")
+    async def observed(self, server_id: str, power_state: PowerStateName, generation: int, unsent: Unsent) -> None:
+        """Remember that a power state is being told that no order caused; `generation` is what the guest bears.
+
+        One that is newer than what is known here belongs to an order that this journal lost: what is known is void.
+        """
+        known = self._entries.get(server_id)
+        if known is None or known.generation < generation:
+            known = Entry(generation, "")
         self._keep(unsent)
         await self._remember(server_id, replace(known, power_state=power_state))
 

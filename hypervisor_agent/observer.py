@@ -103,6 +103,6 @@ class Observer:
             occurred_at=datetime.now(UTC),
         )
         unsent = Unsent(f"{server_id}:observed", report.id, _encode(report))
-        await self._journal.observed(server_id, power_state, unsent)
+        await self._journal.observed(server_id, power_state, report.generation, unsent)
         self._reporter.send(self._journal, unsent)
         log.info("observed", host=self._host, server_id=server_id, power_state=report.power_state, reason=reason)

@@ -123,9 +123,6 @@ class SimulatedDriver:
     async def console_address(self, server_id: str, kind: ConsoleKind) -> ConsoleAddress:
         raise Unsupported(f"A simulated server has no {kind} console; its output can be read.")
 
-    async def last_generation(self, server_id: str) -> int | None:
-        return self._store.generation(server_id)
-
     def on_lifecycle(self, callback: Callable[[LifecycleEvent], None]) -> None:
         self._callbacks.append(callback)
 

@@ -273,10 +273,6 @@ class LibvirtDriver:
             raise OrderFailed("wrong_power_state", "A guest that is off has no console. Start the server first.")
         return "unix", str(files.serial_socket if kind == "serial" else files.screen_socket)
 
-    async def last_generation(self, server_id: str) -> int | None:
-        known = await self._connection.run(records.load, self._files.guest(server_id).record)
-        return known.generation if known else None
-
     def on_lifecycle(self, callback: Callable[[LifecycleEvent], None]) -> None:
         self._callbacks.append(callback)
 

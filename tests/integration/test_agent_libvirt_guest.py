@@ -96,7 +96,7 @@ async def test_a_repeated_order_changes_nothing(lab: Lab) -> None:
     assert (again.power_state, again.details) == ("running", {"repeated": True})
     assert (await lab.do("spawn")).power_state == "running"
     assert await lab.run("cat /data/boots") == "1"
-    assert await lab.driver.last_generation(lab.server.server_id) == lab.generation
+    assert [guest.generation for guest in await lab.driver.guests()] == [lab.generation]
 
 
 async def test_an_order_of_an_older_generation_is_refused(lab: Lab) -> None:

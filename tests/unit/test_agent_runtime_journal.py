@@ -34,6 +34,22 @@ async def test_an_order_that_only_began_has_no_report(tmp_path: Path) -> None:
     journal.close()
 
 
+async def test_a_guest_knows_of_orders_that_the_journal_lost(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal.db")
+    host = journal.of("host-1")
+    await host.finished("s", Entry(5, "5", b"{}", "running"), Unsent("s", "r1", b"{}"))
+    await host.observed("s", "shutdown", 5, Unsent("s:observed", "r2", b"{}"))
+    assert host.entry("s") == Entry(5, "5", b"{}", "shutdown")
+    await host.observed("s", "running", 7, Unsent("s:observed", "r3", b"{}"))
+    await host.observed("unheard", "running", 3, Unsent("unheard:observed", "r4", b"{}"))
+    journal.close()
+    journal = Journal.open(tmp_path / "journal.db")
+    again = journal.of("host-1")
+    assert again.entry("s") == Entry(7, "", None, "running")
+    assert again.entry("unheard") == Entry(3, "", None, "running")
+    journal.close()
+
+
 async def test_a_newer_report_takes_the_older_ones_place(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journal.db")
     host = journal.of("host-1")

@@ -153,7 +153,8 @@ async def test_guests_outlive_the_process(opened: Open, tmp_path: Path) -> None:
     second = await opened(capacity={"vcpus": 3})
     seen = await second.driver.guests()
     assert [(guest.server_id, guest.power_state, guest.generation) for guest in seen] == [("id-of-stays", "paused", 7)]
-    assert await second.driver.last_generation("id-of-goes") == 8
+    second.generation = 6
+    assert (await second.fails("pause", spec("goes"))).code == "superseded"
     second.generation = 8
     assert (await second.fails("spawn", spec("more"))).code == "no_capacity"
 
