@@ -6,9 +6,9 @@ state of their own; whatever must survive a request is in the log, in the read m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from api.auth import Tokens
@@ -37,7 +37,6 @@ class ApiSettings:
     access_log: bool = True
     images_path: Path | None = None
     volumes_path: Path | None = None
-    extra: dict[str, Any] = field(default_factory=dict)  # settings of single APIs (compute quotas and the like)
 
     @property
     def images_dir(self) -> Path:

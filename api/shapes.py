@@ -1,12 +1,11 @@
 """Reading fields of a JSON body by name and type, with refusals that name the field.
 
-For the small APIs, whose bodies are flat. A field that is missing gives the default; a field of another type is a 400;
-a field that nobody asked for is reported by `refuse_others`.
+For the small APIs, whose bodies are flat. A field that is missing gives the default; a field of another type is a 400.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from domain.errors import Invalid
@@ -102,13 +101,6 @@ def string_mapping(body: Mapping[str, Any], key: str, default: Any = REQUIRED, *
         if not 0 < len(one) <= LONGEST_NAME or not isinstance(held, str) or len(held) > LONGEST_NAME:
             raise Invalid(f"{key} has to map names to strings, each at most {LONGEST_NAME} characters long")
     return value
-
-
-def refuse_others(body: Mapping[str, Any], known: Collection[str], what: str) -> None:
-    """Raise 400 for a field that nothing would read: a typing mistake is not to pass silently."""
-    others = sorted(set(body) - set(known))
-    if others:
-        raise Invalid(f"{what} has no attribute {', '.join(map(repr, others))}")
 
 
 def _default(key: str, default: Any) -> Any:

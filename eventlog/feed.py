@@ -132,10 +132,6 @@ class Feed:
         return taken
 
     @property
-    def buffered(self) -> int:
-        return len(self._buffer)
-
-    @property
     def waiting(self) -> int:
         """How many messages are known to follow those that were taken, here and in the server."""
         return len(self._buffer) + self._pending

@@ -56,11 +56,6 @@ class Board:
         self._values.setdefault((scenario, what), [])
         self._notes[scenario, what] = text
 
-    def figure(self, scenario: str, what: str, name: str) -> float | None:
-        """The median so far; None if it was not measured."""
-        values = [run[name] for run in self._values.get((scenario, what), []) if name in run]
-        return median(values) if values else None
-
     def lines(self) -> list[Line]:
         lines = []
         for (scenario, what), runs in self._values.items():
