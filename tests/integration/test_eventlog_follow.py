@@ -79,7 +79,7 @@ async def test_a_slow_handler_holds_the_server_back(event_log: EventLog, monkeyp
     async def slow(commits: list[Recorded]) -> None:
         nonlocal most_buffered
         await gate.wait()
-        most_buffered = max(most_buffered, *(one.buffered for one in event_log._feeds))
+        most_buffered = max(most_buffered, *(len(one._buffer) for one in event_log._feeds))
         await seen(commits)
 
     follower = await event_log.follow(0, slow, batch=20)
