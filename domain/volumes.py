@@ -17,6 +17,7 @@ from domain.resources import Volume, VolumeSnapshot
 MOST_GIB = 16384
 DELETABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
 RESETTABLE = ("available", "in-use", "error", "creating", "deleting", "attaching", "detaching", "maintenance")
+SNAPSHOT_RESETTABLE = ("available", "error", "creating", "deleting", "error_deleting")
 _HELD = ("reserved", "attaching")
 _DETACH_FIRST = "Detach it from its server first"
 _WAIT = "Wait until its work has ended"
@@ -214,8 +215,8 @@ def begin_delete(volume: Volume, *, force: bool = False) -> Changes:
     return {"status": "deleting"}
 
 
-def begin_delete_snapshot(snapshot: VolumeSnapshot) -> Changes:
-    if snapshot.status not in ("available", "error"):
+def begin_delete_snapshot(snapshot: VolumeSnapshot, *, force: bool = False) -> Changes:
+    if snapshot.status not in ("available", "error") and not force:
         raise Invalid(f"Invalid snapshot: its status is {snapshot.status}, it has to be available or error")
     return {"status": "deleting"}
 
@@ -235,11 +236,18 @@ def reset_status(volume: Volume, status: str, *, detached: bool) -> Changes:
     return changes
 
 
-def add_metadata(volume: Volume, given: dict[str, str], *, replace: bool) -> Changes:
+def reset_snapshot_status(snapshot: VolumeSnapshot, status: str) -> Changes:
+    """An administrator says what is true."""
+    if status not in SNAPSHOT_RESETTABLE:
+        raise Invalid(f"status has to be one of {', '.join(SNAPSHOT_RESETTABLE)}")
+    return {"status": status}
+
+
+def add_metadata(volume: Volume | VolumeSnapshot, given: dict[str, str], *, replace: bool) -> Changes:
     return {"metadata": given if replace else volume.metadata | given}
 
 
-def remove_metadata(volume: Volume, key: str) -> Changes:
+def remove_metadata(volume: Volume | VolumeSnapshot, key: str) -> Changes:
     if key not in volume.metadata:
         raise NotFound(f"Metadata item {key} was not found")
     return {"metadata": {name: value for name, value in volume.metadata.items() if name != key}}

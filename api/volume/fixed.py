@@ -28,6 +28,11 @@ _EMPTY = {
     "messages": "messages",
     "extensions": "extensions",
     "clusters": "clusters",
+    "default-types": "default_types",
+}
+_INSTEAD = {
+    "backups": "Make a snapshot, or an image of the volume: openstack image create --volume",
+    "types": f"There is one, {TYPE}; a volume belongs to one server at a time",
 }
 
 
@@ -110,7 +115,13 @@ async def missing(request: Request) -> Response:
 
 async def not_offered(request: Request) -> Response:
     """Not offered here"""
-    raise Rejected("This is not offered here", code=501, reason="not_implemented", hint="Volumes and snapshots are")
+    what = next((part for part in request.url.path.split("/") if part in _INSTEAD), "")
+    raise Rejected(
+        "This is not offered here" if not what else f"Volume {what} are not offered here",
+        code=501,
+        reason="not_implemented",
+        hint=_INSTEAD.get(what, "Volumes and snapshots are"),
+    )
 
 
 def routes() -> list[BaseRoute]:
@@ -118,7 +129,9 @@ def routes() -> list[BaseRoute]:
         Route("/", versions),
         Route("/v3", version),
         *both("/types", list_types),
+        *both("/types", not_offered, ["POST"]),
         *both("/types/{id}", show_type),
+        *both("/types/{id}", not_offered, ["PUT", "DELETE"]),
         *both("/os-availability-zone", zones),
         *both("/os-services", services),
     ]

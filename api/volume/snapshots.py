@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from api.http import Json, context, services, wrapped_object
+from api.http import Json, context, json_object, services, wrapped_object
 from api.listing import page
 from api.shapes import flag, string_mapping, text
-from api.volume.access import find, moment, must_be_member, visible, work
+from api.volume.access import find, moment, must_be_admin, must_be_member, visible, work
 from api.volume.paths import both, version_of
 from api.volume.quotas import must_have_room
 from commands import disks
+from commands.handler import Check
 from domain import volumes as rules
 from domain.errors import Invalid, Rejected
 from domain.resources import Volume, VolumeSnapshot
@@ -124,13 +126,58 @@ async def update_snapshot(request: Request) -> Response:
 async def delete_snapshot(request: Request) -> Response:
     """Delete a snapshot"""
     must_be_member(request)
-    snapshot = await find(request, VolumeSnapshot)
-
-    marked = await services(request).commands.update(
-        "volume_snapshot", snapshot.id, {}, context(request), verb="begin-delete", check=rules.begin_delete_snapshot
-    )
-    work(request).continue_snapshot(cast(VolumeSnapshot, marked))
+    await _start_delete(request, await find(request, VolumeSnapshot), force=False)
     return Response(status_code=202)
+
+
+async def _start_delete(request: Request, snapshot: VolumeSnapshot, *, force: bool) -> None:
+    begin = partial(rules.begin_delete_snapshot, force=force)
+    marked = await _update(request, snapshot, "begin-delete", begin)
+    work(request).continue_snapshot(marked)
+
+
+async def _update(request: Request, snapshot: VolumeSnapshot, verb: str, check: Check) -> VolumeSnapshot:
+    updated = await services(request).commands.update(
+        "volume_snapshot", snapshot.id, {}, context(request), verb=verb, check=check
+    )
+    return cast(VolumeSnapshot, updated)
+
+
+async def act(request: Request) -> Response:
+    """What administrators do with a snapshot: set its status, delete it whatever its status is"""
+    must_be_admin(request)
+    snapshot, body = await find(request, VolumeSnapshot), await json_object(request)
+    if "os-reset_status" in body:
+        given = await wrapped_object(request, "os-reset_status")
+        reset = partial(rules.reset_snapshot_status, status=text(given, "status") or "")
+        await _update(request, snapshot, "reset-status", reset)
+    elif "os-force_delete" in body:
+        await _start_delete(request, snapshot, force=True)
+    else:
+        raise Invalid("There is no such action here", hint="os-reset_status, os-force_delete")
+    return Response(status_code=202)
+
+
+async def show_metadata(request: Request) -> Response:
+    """A snapshot's metadata"""
+    return Json({"metadata": (await find(request, VolumeSnapshot)).metadata})
+
+
+async def change_metadata(request: Request) -> Response:
+    """Replace (PUT) or add to (POST) a snapshot's metadata"""
+    must_be_member(request)
+    snapshot = await find(request, VolumeSnapshot)
+    given = string_mapping(await json_object(request), "metadata")
+    add = partial(rules.add_metadata, given=given, replace=request.method == "PUT")
+    return Json({"metadata": (await _update(request, snapshot, "update", add)).metadata})
+
+
+async def delete_metadata(request: Request) -> Response:
+    """Remove one entry of a snapshot's metadata"""
+    must_be_member(request)
+    snapshot, key = await find(request, VolumeSnapshot), request.path_params["key"]
+    await _update(request, snapshot, "update", partial(rules.remove_metadata, key=key))
+    return Response(status_code=200)
 
 
 def routes() -> list[BaseRoute]:
@@ -141,4 +188,8 @@ def routes() -> list[BaseRoute]:
         *both("/snapshots/{id}", show_snapshot),
         *both("/snapshots/{id}", update_snapshot, ["PUT"]),
         *both("/snapshots/{id}", delete_snapshot, ["DELETE"]),
+        *both("/snapshots/{id}/action", act, ["POST"]),
+        *both("/snapshots/{id}/metadata", show_metadata),
+        *both("/snapshots/{id}/metadata", change_metadata, ["POST", "PUT"]),
+        *both("/snapshots/{id}/metadata/{key}", delete_metadata, ["DELETE"]),
     ]

@@ -54,6 +54,7 @@ def volume_view(request: Request, volume: Volume) -> dict[str, Any]:
         "consistencygroup_id": None,
         "group_id": None,
         "replication_status": None,
+        "consumes_quota": True,
         "os-vol-tenant-attr:tenant_id": volume.project_id,
     }
     if volume.image_metadata:
@@ -129,7 +130,10 @@ async def create_volume(request: Request) -> Response:
     if type_ not in (None, "", TYPE, TYPE_ID, "__DEFAULT__"):
         raise NotFound(f"Volume type with name {type_} could not be found.")
     if flag(body, "multiattach", False):
-        raise Invalid("Volumes that several servers share are not offered here")
+        raise Invalid(
+            "Volumes that several servers share (multiattach) are not offered here",
+            hint="Make a volume for each server; a snapshot gives them the same content.",
+        )
     source = await _source(request, body, size)
     size = size or source.pop("least_gb", 0)
     source.pop("least_gb", None)
