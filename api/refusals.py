@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 _TRIED = re.compile(rb"(^|&)dry_run=(true|1|yes|on|t|y)(&|$)", re.IGNORECASE)
+_PARTS = {
+    "os-volume_attachments": {"POST": "attach-volume", "DELETE": "detach-volume", "PUT": "update-volume-attachment"},
+    "os-interface": {"POST": "attach-interface", "DELETE": "detach-interface"},
+    "tags": dict.fromkeys(("PUT", "DELETE"), "tags"),
+    "metadata": {"POST": "metadata-set", "PUT": "metadata-set", "DELETE": "metadata-delete"},
+    "remote-consoles": {"POST": "remote-console"},
+}
+"""What is done to a part of a server is a command of the server."""
 _KINDS = {
     "commands": "server",
     "servers": "server",
@@ -74,4 +82,6 @@ def about(method: str, path: str, asked: dict[str, Any]) -> tuple[str, str, str]
         command = next(iter(asked))
     elif isinstance(asked.get("type"), str) and parts[0] in ("v1", "ui"):
         command = asked["type"]
+    elif parts[at] == "servers" and len(parts) > at + 2:
+        command = _PARTS.get(parts[at + 2], {}).get(method, command)
     return _KINDS[parts[at]], id_, command

@@ -119,7 +119,7 @@ def problem(answer: httpx.Response) -> str:
     except ValueError:
         return f"the API answered {answer.status_code}"
     if "detail" in body or "title" in body:
-        words = [str(body[key]) for key in ("detail", "hint") if body.get(key)]
-        return " ".join(words) or str(body.get("title"))
+        words = [str(body[key]) for key in ("detail", "hint") if body.get(key)] or [str(body.get("title"))]
+        return " ".join(word if word.endswith((".", "?", "!")) else f"{word}." for word in words)
     inner: Any = next(iter(body.values()), {})
     return str(inner.get("message", inner)) if isinstance(inner, dict) else str(inner)

@@ -80,8 +80,8 @@ def _actions(told: dict[str, Any]) -> None:
     rows: list[list[Any]] = []
     for action in told["actions"]:
         who = action.get("user_name") or action.get("user_id")
-        result = action["result"] or "running"
-        fault = (action.get("fault") or {}).get("message", "")
+        result = "Observed" if action["outcome"] == "observed" else action["result"] or "running"
+        fault = (action.get("fault") or {}).get("message") or action["text"] or ""
         rows.append(
             [output.when(action["start_time"]), action["action"], who, output.seconds(action["seconds"]), result, fault]
         )

@@ -22,7 +22,7 @@ from api.ui.lanes import timeline
 from api.ui.page import page, render
 from api.v1.document import legal_now
 from api.v1.reasons import evidence, reasons
-from api.v1.scope import visible_server
+from api.v1.scope import rejections_of, visible_server
 from api.v1.story import Story, story
 from domain.errors import Invalid, Rejected
 from domain.machine import MACHINE
@@ -61,7 +61,7 @@ async def show(request: Request, found: Server, refused: tuple[str, Rejected] | 
     found = await at.read.server(found.id) or found
     newest = [chapter.action for chapter in told.chapters]
     looked_at = newest if marker is None else await at.read.actions(found.id, limit=PAGE, steps=True)
-    rejections = await at.read.rejections(aggregate_id=found.id, limit=REJECTIONS)
+    rejections = await rejections_of(at, who, found, REJECTIONS)
     legal = legal_now(at, found, who)
     owner = await at.read.resource("project", found.project_id)
     code = refused[1].code if refused else 200

@@ -12,7 +12,7 @@ from api.http import Json, caller, services
 from api.v1.document import legal_now, permitted, refusal
 from api.v1.history import action_document, rejection
 from api.v1.reasons import Reasons, reasons, why_refused
-from api.v1.scope import redacted, visible_server
+from api.v1.scope import redacted, rejections_of, visible_server
 from domain.errors import Invalid
 from domain.machine import MACHINE
 from domain.server import Server
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from api.services import Services
 
 ACTIONS_LOOKED_AT = 20
+REJECTIONS = 5
 
 
 async def explain(request: Request) -> Response:
@@ -60,5 +61,5 @@ async def explain(request: Request) -> Response:
 async def reasons_for(at: Services, who: Caller, server: Server) -> Reasons:
     """The reasons for a server's state as the read model has it."""
     actions = await at.read.actions(server.id, limit=ACTIONS_LOOKED_AT, steps=True)
-    rejections = await at.read.rejections(aggregate_id=server.id, limit=5)
+    rejections = await rejections_of(at, who, server, REJECTIONS)
     return reasons(server, actions, rejections, legal_now(at, server, who))

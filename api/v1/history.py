@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http import Json, caller, services
-from api.v1.scope import redacted, visible_server, whole_number
+from api.v1.scope import redacted, rejections_of, visible_server, whole_number
 from api.v1.story import Chapter, Entry, Story, story
 from domain.errors import Invalid
 from projections.query import MarkerNotFound
@@ -29,14 +29,14 @@ async def history(request: Request) -> Response:
     """
     at, who = services(request), caller(request)
     server = await visible_server(request)
-    limit = whole_number(request, "limit", 50, most=MAX_ACTIONS)
+    limit = whole_number(request, "limit", 50, least=1, most=MAX_ACTIONS)
     marker = request.query_params.get("marker")
     position = at.read.position  # before anything is read: whoever follows from there misses nothing
     try:
         told = await story(at, who, server.id, limit=limit, marker=marker)
     except MarkerNotFound as error:
         raise Invalid(f"marker {marker!r} is no request of this server", hint="Use next_marker of a page.") from error
-    rejections = [] if marker else await at.read.rejections(aggregate_id=server.id, limit=REJECTIONS)
+    rejections = [] if marker else await rejections_of(at, who, server, REJECTIONS)
     body: dict[str, Any] = {
         "server_id": server.id,
         "actions": [_action(chapter, told, who) for chapter in told.chapters],

@@ -13,7 +13,6 @@ from typing import Any
 from domain.errors import Forbidden, Rejected
 from domain.machine import MACHINE
 from domain.server import Server
-from domain.states import status
 from projections.rows import ActionRow, RejectionRow, StepRow
 
 NEXT_AFTER = {
@@ -84,9 +83,14 @@ def reasons(
             commands=tuple(legal),
             refused=refused,
         )
+    newest = actions[0] if actions else None
+    seen = newest if newest is not None and newest.outcome == "observed" and newest.text else None
     return Reasons(
         "well",
-        f"Nothing is wrong: the server is {status(server.vm_state, server.task_state)}.",
+        f"Nothing is in progress. Its host saw at {seen.start_time:%Y-%m-%d %H:%M:%S} UTC: {seen.text}"
+        if seen
+        else "Nothing is wrong.",
+        action=seen,
         advice=tuple(WAITS_FOR[command] for command in WAITS_FOR if command in legal),
         commands=tuple(legal),
         refused=refused,

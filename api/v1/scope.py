@@ -18,6 +18,8 @@ from eventlog.envelope import Commit
 
 if TYPE_CHECKING:
     from api.auth import Caller
+    from api.services import Services
+    from projections.rows import RejectionRow
 
 SECRETS = frozenset(
     {"password", "admin_password", "password_hash", "secret", "secret_hash", "user_data", "private_key", "personality"}
@@ -61,6 +63,16 @@ async def find_server(request: Request, server_id: str) -> Server:
     return server
 
 
+async def rejections_of(at: Services, who: Caller, server: Server, limit: int) -> list[RejectionRow]:
+    """Refused commands on a server, newest first: those of its own project, all of them for an administrator.
+
+    Whoever guesses the id of a server that is not theirs writes nothing into what its owner reads.
+    """
+    return await at.read.rejections(
+        aggregate_id=server.id, project_id=None if who.is_admin else server.project_id, limit=limit
+    )
+
+
 def redacted(value: Any, *, operator: bool) -> Any:
     """Plain JSON data as the caller may see it: no secrets; details of faults for operators only."""
     if isinstance(value, dict):
@@ -84,11 +96,11 @@ def only_known(request: Request, *known: str) -> None:
         )
 
 
-def whole_number(request: Request, name: str, default: int, *, most: int) -> int:
-    """A query parameter that counts something. Raises 400 for anything but 0..most."""
+def whole_number(request: Request, name: str, default: int, *, most: int, least: int = 0) -> int:
+    """A query parameter that counts something. Raises 400 for anything but least..most."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= most):
-        raise Invalid(f"{name} has to be a number from 0 to {most}, not {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and least <= int(text) <= most):
+        raise Invalid(f"{name} has to be a number from {least} to {most}, not {text!r}")
     return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -114,6 +115,13 @@ async def test_another_projects_server_does_not_exist(plane: Plane, demo: httpx.
         for path in ("", "/history", "/explain", "/diff?from=1", "?as_of=1"):
             assert (await stranger.get(f"/v1/servers/{server_id}{path}")).status_code == 404
         assert (await stranger.get("/v1/servers")).json()["servers"] == []
+        own = (await give(demo, "start", server_id)).json()["request_id"]  # refused later than the stranger's
+        told: list[str] = []
+        async with asyncio.timeout(60):
+            while own not in told:
+                history = (await demo.get(f"/v1/servers/{server_id}/history")).json()
+                told = [one["request_id"] for one in history["rejections"]]
+        assert told == [own]
         assert (await stranger.get("/v1/events", params={"kind": "server"})).json()["events"] == []
         assert (await stranger.get("/v1/events", params={"server": server_id})).json()["events"] == []
 

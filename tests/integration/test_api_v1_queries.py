@@ -82,6 +82,10 @@ async def test_a_past_moment_is_shown_as_it_was(plane: Plane, demo: httpx.AsyncC
     assert now["server"]["name"] == "after"
     assert (await demo.get(f"/v1/servers/{server_id}", params={"as_of": "1"})).json()["reason"] == "not_yet"
     assert (await demo.get(f"/v1/servers/{server_id}", params={"as_of": "soon"})).status_code == 400
+    for to_come in ("2999-01-01T00:00:00Z", str(10**9), "9" * 26):
+        answer = await demo.get(f"/v1/servers/{server_id}", params={"as_of": to_come})
+        assert (answer.status_code, answer.json()["reason"]) == (400, "to_come")
+    assert (await demo.get(f"/v1/servers/{server_id}/history", params={"limit": 0})).status_code == 400
     diff = await get(demo, f"/v1/servers/{server_id}/diff", **{"from": renamed["position"] - 1})
     changed = {change["field"]: (change["before"], change["after"]) for change in diff["changes"]}
     assert changed["name"] == ("before", "after")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from api.v1.reasons import evidence, reasons, why_refused
 from domain.errors import Conflict
 from domain.orders import Fault
@@ -99,7 +101,15 @@ def rejection(**fields: Any) -> RejectionRow:
 
 def test_a_server_without_trouble_is_well() -> None:
     found = reasons(server(), [action("create")], [], ["stop"])
-    assert (found.kind, found.summary) == ("well", "Nothing is wrong: the server is ACTIVE.")
+    assert (found.kind, found.summary) == ("well", "Nothing is wrong.")
+
+
+def test_what_a_host_saw_by_itself_is_told() -> None:
+    seen = msgspec.structs.replace(action("power-sync", outcome="observed"), text="The guest powered itself off")
+    found = reasons(server(vm_state="stopped"), [seen, action("create")], [], ["start"])
+    assert found.kind == "well"
+    assert found.summary.endswith("Its host saw at 2026-01-31 03:12:00 UTC: The guest powered itself off")
+    assert found.action is seen
 
 
 def test_a_failure_names_action_step_host_and_cause() -> None:
