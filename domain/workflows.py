@@ -5,20 +5,34 @@ A step is carried out by an agent (`order`) or by the conductor (`control`). `ta
 it back when a later step fails. A step whose `when` is false is skipped. Steps run in order; the conductor continues
 from the log, so every step must bear being done twice.
 
-`finish` gives the patch of the last event: the state that success leads to.
+`finish` gives the patch of the last event: the state that success leads to (`domain.workflow_finishes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from domain.orders import OrderKind
-from domain.server import FlavorSnapshot, Operation, ResizeRecord, Server
+from domain.server import Server
 from domain.workflow import KEEP, UNDO, Finish, Step, Undo, Workflow, has_guest, unchanged
+from domain.workflow_finishes import (
+    confirmed,
+    created,
+    deleted,
+    offloaded,
+    offloads_at_once,
+    powered,
+    rebuilt,
+    rescued,
+    resized,
+    restored,
+    reverted,
+    shelved,
+    soft_deleted,
+    unrescued,
+    unshelved,
+)
 from domain.workflows_settling import SETTLE, owes
 from domain.workflows_volumes import VOLUME_WORKFLOWS
 
@@ -26,128 +40,6 @@ __all__ = ["KEEP", "UNDO", "WORKFLOWS", "Step", "Undo", "Workflow"]
 
 # What follows by itself where a deployment sets a time for it (`Context.due_after`).
 FOLLOWERS = {"soft-delete": "force-delete", "shelve": "shelve-offload", "resize": "confirm-resize"}
-
-
-def _powered(vm_state: str, power_state: str) -> Finish:
-    def finish(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-        return {"vm_state": vm_state, "power_state": power_state}
-
-    return finish
-
-
-def _created(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {"vm_state": "active", "power_state": "running", "launched_at": at}
-
-
-def _deleted(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "vm_state": "deleted",
-        "power_state": "nostate",
-        "terminated_at": at,
-        "guest_exists": False,
-        "interfaces": (),
-        "volumes": (),
-        "locked_by": None,
-        "resize": None,
-        "owed": (),
-    }
-
-
-def _soft_deleted(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {"vm_state": "soft-delete", "power_state": "shutdown", "soft_deleted_at": at}
-
-
-def _restored(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    if not has_guest(server):  # it had left its host before it was deleted: it comes back as it was
-        return {"vm_state": "shelved_offloaded", "soft_deleted_at": None}
-    return {"vm_state": "active", "power_state": "running", "soft_deleted_at": None}
-
-
-def _rescued(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {"vm_state": "rescued", "power_state": "running", "rescue_image_id": operation.params["image"]["id"]}
-
-
-def _unrescued(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {"vm_state": "active", "power_state": "running", "rescue_image_id": None}
-
-
-def _rebuilt(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    if operation.vm_state_before == "stopped":
-        return {"vm_state": "stopped", "power_state": "shutdown"}
-    return {"vm_state": "active", "power_state": "running", "launched_at": at}
-
-
-def _resized(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    record = resize_record(server, operation, at)
-    return {"vm_state": "resized", "resize": record, "flavor": record.new_flavor}
-
-
-def resize_record(server: Server, operation: Operation, at: datetime) -> ResizeRecord:
-    """What the resize that `operation` is doing will have to be confirmed or reverted by."""
-    assert server.flavor is not None
-    assert server.host is not None
-    return ResizeRecord(
-        old_flavor=server.flavor,
-        new_flavor=msgspec.convert(operation.params["flavor"], FlavorSnapshot),
-        source_host=server.host,
-        dest_host=server.host,
-        migration_type="resize",
-        old_vm_state=operation.vm_state_before,
-        finished_at=at,
-    )
-
-
-def _was_running(server: Server) -> bool:
-    return server.resize is None or server.resize.old_vm_state == "active"
-
-
-def _confirmed(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    running = _was_running(server)
-    return {"vm_state": "active" if running else "stopped", "resize": None}
-
-
-def _reverted(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    running = _was_running(server)
-    patch: dict[str, Any] = {
-        "vm_state": "active" if running else "stopped",
-        "power_state": "running" if running else "shutdown",
-        "resize": None,
-    }
-    if server.resize is not None:
-        patch["flavor"] = server.resize.old_flavor
-    return patch
-
-
-def _shelved(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    patch: dict[str, Any] = {
-        "power_state": "shutdown",
-        "shelved_image_id": None if server.volume_backed else operation.params.get("image_id"),
-        "shelved_at": at,
-    }
-    if _offloads_at_once(server):
-        return patch | _offloaded(server, operation, at, details)
-    return patch | {"vm_state": "shelved"}
-
-
-def _offloaded(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "vm_state": "shelved_offloaded",
-        "power_state": "shutdown",
-        "host": None,
-        "host_id": None,
-        "guest_exists": False,
-    }
-
-
-def _unshelved(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "vm_state": "active",
-        "power_state": "running",
-        "shelved_image_id": None,
-        "shelved_at": None,
-        "launched_at": at,
-        "guest_exists": True,
-    }
 
 
 def _may_have_ports(server: Server) -> bool:
@@ -169,11 +61,6 @@ def _comes_back_from_image(server: Server) -> bool:
 
 def _is_on_host(server: Server) -> bool:
     return server.vm_state == "shelved"
-
-
-def _offloads_at_once(server: Server) -> bool:
-    """Where the deployment says so; and without a disk of its own nothing speaks for staying."""
-    return server.operation is not None and (bool(server.operation.params.get("offload")) or server.volume_backed)
 
 
 def _has_shelve_image(server: Server) -> bool:
@@ -281,32 +168,32 @@ WORKFLOWS: dict[str, Workflow] = {
                 *_SPAWN_STEPS,
                 Step("record_volumes", control="record_volumes", event=_BUILD, when=_has_volumes, settles=True),
             ),
-            _created,
+            created,
         ),
-        Workflow("delete", _DELETE_STEPS, _deleted),
-        Workflow("force-delete", _DELETE_STEPS, _deleted),
+        Workflow("delete", _DELETE_STEPS, deleted),
+        Workflow("force-delete", _DELETE_STEPS, deleted),
         SETTLE,
         Workflow(
             "soft-delete",
             (Step("power_off", order="power_off", event=_SOFT_DELETE, when=has_guest), _GIVE_BACK),
-            _soft_deleted,
+            soft_deleted,
         ),
         Workflow(
             "restore",
             (Step("power_on", order="power_on", event="compute_restore_instance", when=has_guest),),
-            _restored,
+            restored,
         ),
-        _single("start", "power_on", "compute_start_instance", _powered("active", "running")),
-        _single("stop", "power_off", "compute_stop_instance", _powered("stopped", "shutdown")),
-        _single("power-sync", "power_off", "compute_stop_instance", _powered("stopped", "shutdown")),
-        _single("reboot-soft", "reboot_soft", "compute_reboot_instance", _powered("active", "running")),
-        _single("reboot-hard", "reboot_hard", "compute_reboot_instance", _powered("active", "running")),
-        _single("pause", "pause", "compute_pause_instance", _powered("paused", "paused")),
-        _single("unpause", "unpause", "compute_unpause_instance", _powered("active", "running")),
-        _single("suspend", "suspend", "compute_suspend_instance", _powered("suspended", "suspended")),
-        _single("resume", "resume", "compute_resume_instance", _powered("active", "running")),
-        _single("rescue", "rescue", "compute_rescue_instance", _rescued),
-        _single("unrescue", "unrescue", "compute_unrescue_instance", _unrescued),
+        _single("start", "power_on", "compute_start_instance", powered("active", "running")),
+        _single("stop", "power_off", "compute_stop_instance", powered("stopped", "shutdown")),
+        _single("power-sync", "power_off", "compute_stop_instance", powered("stopped", "shutdown")),
+        _single("reboot-soft", "reboot_soft", "compute_reboot_instance", powered("active", "running")),
+        _single("reboot-hard", "reboot_hard", "compute_reboot_instance", powered("active", "running")),
+        _single("pause", "pause", "compute_pause_instance", powered("paused", "paused")),
+        _single("unpause", "unpause", "compute_unpause_instance", powered("active", "running")),
+        _single("suspend", "suspend", "compute_suspend_instance", powered("suspended", "suspended")),
+        _single("resume", "resume", "compute_resume_instance", powered("active", "running")),
+        _single("rescue", "rescue", "compute_rescue_instance", rescued),
+        _single("unrescue", "unrescue", "compute_unrescue_instance", unrescued),
         Workflow(
             "rebuild",
             (
@@ -327,17 +214,17 @@ WORKFLOWS: dict[str, Workflow] = {
                     when=_was_stopped,
                 ),
             ),
-            _rebuilt,
+            rebuilt,
         ),
-        Workflow("resize", _RESIZE_STEPS, _resized),
-        _single("confirm-resize", "resize_confirm", "compute_confirm_resize", _confirmed),
+        Workflow("resize", _RESIZE_STEPS, resized),
+        _single("confirm-resize", "resize_confirm", "compute_confirm_resize", confirmed),
         Workflow(
             "revert-resize",
             (
                 Step("prepare", control="prepare_revert", event="compute_revert_resize"),
                 Step("resize_revert", order="resize_revert", event="compute_finish_revert_resize"),
             ),
-            _reverted,
+            reverted,
         ),
         Workflow(
             "shelve",
@@ -359,11 +246,11 @@ WORKFLOWS: dict[str, Workflow] = {
                     when=_is_image_backed,
                     settles=True,
                 ),
-                Step("offload", order="offload", event="compute_shelve_instance", when=_offloads_at_once),
+                Step("offload", order="offload", event="compute_shelve_instance", when=offloads_at_once),
             ),
-            _shelved,
+            shelved,
         ),
-        _single("shelve-offload", "offload", "compute_shelve_offload_instance", _offloaded),
+        _single("shelve-offload", "offload", "compute_shelve_offload_instance", offloaded),
         Workflow(
             "unshelve",
             (
@@ -406,7 +293,7 @@ WORKFLOWS: dict[str, Workflow] = {
                 ),
                 Step("delete_shelved_image", control="delete_shelved_image", when=_has_shelve_image),
             ),
-            _unshelved,
+            unshelved,
         ),
         Workflow(
             "create-image",
