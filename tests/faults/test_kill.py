@@ -15,6 +15,8 @@ from tests.faults.catalogue import CASES
 from tests.faults.deployment import Deployment, running
 from tests.faults.scenarios import Target, scene
 
+pytestmark = pytest.mark.timeout(900)  # many servers, several rounds of them, and a start of everything in each
+
 CONFIG = """
 [commands]
 shelved_offload_seconds = -1.0

@@ -11,7 +11,7 @@ from tests.faults.apart import ROLES, Apart, running_apart
 from tests.faults.catalogue import CASES
 from tests.faults.scenarios import Target, scene
 
-pytestmark = pytest.mark.xdist_group("faults-apart")
+pytestmark = [pytest.mark.xdist_group("faults-apart"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
