@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from msgspec.structs import astuple
+
 from domain import resources
 from domain.server import decode_server
 from eventlog.envelope import Commit, Recorded
@@ -75,8 +77,8 @@ class Fold:
         actions: list[Row] = []
         steps: list[Row] = []
         for action in self._touched.values():
-            actions.append(_values(action.record))
-            steps.extend(_values(action.steps[number - 1]) for number in sorted(action.dirty))
+            actions.append(astuple(action.record))
+            steps.extend(astuple(action.steps[number - 1]) for number in sorted(action.dirty))
             action.dirty.clear()
         changes = Changes(
             list(self._servers.values()),
@@ -161,10 +163,6 @@ class Fold:
         action.record.user_id = action.record.user_name = "hypervisor"
         action.observed(event, facts, when)
         self._touched[action.record.id] = action
-
-
-def _values(record: Any) -> Row:
-    return tuple(getattr(record, name) for name in record.__struct_fields__)
 
 
 def _begin(commit: Commit, request_id: str, command: str, action: str, internal: bool, when: When) -> ActionFold:

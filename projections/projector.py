@@ -1,9 +1,9 @@
 """The projector: follows the log and keeps the read models equal to its fold.
 
 Owns the writing of every table. While it writes a batch the next one gathers, so batches grow with the load and a lone
-commit is written at once. On SQLite a small batch is written right here: it takes less than handing it to a thread,
-and the two then fight for the interpreter. Everything that may wait (a large batch, a lock, the disk, PostgreSQL) runs
-in one thread of its own. Whoever waits for a position is told as soon as it is committed: in this process directly, in
+commit is written at once. On SQLite it is written right here, a little at a time: that takes less than handing it to a
+thread, and the two then fight for the interpreter. Everything that may wait (a lock, the disk, PostgreSQL) runs in one
+thread of its own. Whoever waits for a position is told as soon as it is committed: in this process directly, in
 others by core NATS.
 
 Fails loudly: a commit that can not be folded stops it (`failed`), and the read model is then as old as it says. A
@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 BATCH = 1000
 # How long a commit waits for others to be written with it, as long as nobody waits for it: a transaction costs as much
 # as the rows of a commit.
-GATHER_SECONDS = 0.01
-# The most commits that are written without a thread: some 10 ms.
+GATHER_SECONDS = 0.025
+# The most commits that are written in one turn of the event loop: some 10 ms.
 SMALL_BATCH = 100
 # How long a start waits for a rebuild that another process is doing.
 OTHER_REBUILD_SECONDS = 600.0
@@ -129,9 +129,14 @@ class Projector:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _handle(self, batch: list[Recorded]) -> None:
-        position = None
-        if self._writer.is_sqlite and len(batch) <= SMALL_BATCH:
-            position = self._writer.apply_at_once(batch)
+        most = SMALL_BATCH if self._writer.is_sqlite else BATCH
+        for first in range(0, len(batch), most):
+            if first:
+                await asyncio.sleep(0)
+            await self._write(batch[first : first + most])
+
+    async def _write(self, batch: list[Recorded]) -> None:
+        position = self._writer.apply_at_once(batch) if self._writer.is_sqlite else None
         if position is None:
             position = await self._run_in_thread(lambda: self._writer.apply(batch))
         self._horizon.advance(position)
