@@ -162,10 +162,12 @@ class ReportReader:
         if inventory.host == host:
             await self._inventory(inventory)
         else:  # an agent speaks for its own host only
+            log_.warning("inventory dropped: it is of another host", host=host, claimed=inventory.host)
             self.counts["stale"] += 1
 
     async def _apply(self, host: str, report: Report) -> str:
         if report.host != host:
+            log_.warning("report dropped: it is of another host", host=host, claimed=report.host)
             return "stale"
         applied = "stale"
 
@@ -181,6 +183,9 @@ class ReportReader:
         )
         if server is not None and report.outcome == "observed":
             await self._reap(server, report)
+        if applied == "stale":
+            about = {"server_id": report.server_id, "outcome": report.outcome, "generation": report.generation}
+            log_.info("report dropped: nothing follows from it", host=host, **about)
         return applied
 
     def _events(self, server: Server, report: Report) -> list[ServerEvent]:
