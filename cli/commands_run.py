@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @option("--hosts", type=click.IntRange(1, MAX_HOSTS), default=1, help="Agents to start, named host-1..N.")
 @shared.DRIVER
 @shared.NATS
+@shared.REPLICAS
 @shared.DATABASE
 @shared.ARCHIVE
 @option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="JSON, written once the API answers.")
@@ -39,6 +40,8 @@ def up(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
     from cli.up import UpOptions
     from cli.up import up as run_up
 
+    if (values["replicas"] or 1) > 1 and not values["nats"]:
+        raise click.UsageError("the embedded NATS is one server: for --replicas, name a cluster with --nats")
     run_up(UpOptions(data=data, config=config, **values))
 
 
@@ -123,16 +126,16 @@ def _agent(data: Path, config: Path | None, tables: Tables, host: tuple[str, ...
     roles.run(roles.agent(_role_options(data, tables, hosts=host, driver=driver, role=role, **values)))
 
 
-api = _role("api", shared.LISTEN(shared.DRIVER(_api)))
-conductor = _role("conductor", _conductor)
-projector = _role("projector", _projector)
-archive = _role("archive", shared.ARCHIVE(_archive))
+api = _role("api", shared.REPLICAS(shared.LISTEN(shared.DRIVER(_api))))
+conductor = _role("conductor", shared.REPLICAS(_conductor))
+projector = _role("projector", shared.REPLICAS(_projector))
+archive = _role("archive", shared.REPLICAS(shared.ARCHIVE(_archive)))
 control = _role(
     "control",
     option("--base-url", metavar="URL", default="", help="The address that clients use.")(
         click.option("--listen-fd", type=int, default=-1, help="An open listening socket.")(
             click.option("--expect-hosts", type=int, default=0, help="Be ready when so many hosts are.")(
-                shared.ARCHIVE(shared.DRIVER(_together))
+                shared.REPLICAS(shared.ARCHIVE(shared.DRIVER(_together)))
             )
         )
     ),

@@ -24,6 +24,7 @@ LEVELS = ("debug", "info", "warning", "error")
 # Every option that a configuration file may hold: one file serves all commands.
 KNOWN = {
     *("data", "listen", "hosts", "driver", "nats", "database", "ready_file", "agent_per_host", "nats_sync"),
+    "replicas",
     *("log_level", "nats_user", "nats_password", "host", "base_url", "archive"),
 }
 
@@ -48,6 +49,13 @@ ARCHIVE = option(
     help="Where the log is copied to, best on another disk; default: archive under the data directory.",
 )
 NATS = option("--nats", metavar="URL[,URL]", callback=preflight.nats_urls, help="A running NATS (cluster).")
+REPLICAS = option(
+    "--replicas",
+    type=click.IntRange(1, 5),
+    metavar="1|3|5",
+    show_default=False,
+    help="On how many servers of the cluster at --nats everything is kept; default: as it is, 1 at first.",
+)
 NATS_USER = option("--nats-user", metavar="NAME", help="Who this role is on NATS.")
 NATS_PASSWORD = option("--nats-password", metavar="TEXT", help="Better given as CHRONOVA_NATS_PASSWORD.")
 
@@ -92,7 +100,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             "--data",
             type=click.Path(path_type=Path, file_okay=False),
             default=default_data_dir,
-            show_default="$XDG_DATA_HOME/chronova",
+            show_default="$XDG_DATA_HOME/chronova, ~/.local/share/chronova",
             help="State: log, read models, disks, keys, clouds.yaml.",
         ),
     ):

@@ -5,6 +5,7 @@ A value that can not be one ends with exit code 2, a database or NATS that does 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import time
@@ -71,6 +72,22 @@ def nats_must_answer(urls: tuple[str, ...]) -> None:
         if time.monotonic() > deadline:
             raise Stop(f"no NATS server answers at {', '.join(map(_shown, urls))} ({why}): start it, or mend --nats")
         time.sleep(PAUSE_SECONDS)
+
+
+def nats_must_replicate(urls: tuple[str, ...], replicas: int | None) -> None:
+    """Keep the log on so many servers from now on. Raises Stop if there are too few; None: it stays as it is."""
+    if replicas is None:
+        return
+    from eventlog.errors import LogError
+    from eventlog.log import EventLog
+
+    async def ask() -> None:
+        await (await EventLog.open(list(urls), replicas=replicas)).close()
+
+    try:
+        asyncio.run(ask())
+    except LogError as error:
+        raise Stop(str(error)) from error
 
 
 def database_must_answer(url: str) -> None:

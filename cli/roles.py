@@ -51,6 +51,7 @@ class RoleOptions:
     hosts: tuple[str, ...] = ()
     driver: str = "auto"
     archive: Path | None = None
+    replicas: int | None = None
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -263,12 +264,19 @@ def _listener(options: RoleOptions) -> socket.socket:
 
 async def open_log(options: RoleOptions, stop: asyncio.Event | None = None) -> Any:
     """The log, waited for as long as NATS may need to come up."""
-    from eventlog.log import EventLog, LogUnavailable
+    from eventlog.log import EventLog, LogUnavailable, StreamMismatch
 
     deadline = asyncio.get_running_loop().time() + NATS_SECONDS
     while True:
         try:
-            return await EventLog.open(list(options.nats), user=options.nats_user, password=options.nats_password)
+            return await EventLog.open(
+                list(options.nats),
+                user=options.nats_user,
+                password=options.nats_password,
+                replicas=options.replicas,
+            )
+        except StreamMismatch as error:
+            raise Stop(str(error)) from error
         except LogUnavailable as error:
             if asyncio.get_running_loop().time() > deadline or (stop is not None and stop.is_set()):
                 raise Stop(str(error)) from error

@@ -44,6 +44,7 @@ class UpOptions:
     hosts: int
     driver: str
     nats: tuple[str, ...]
+    replicas: int | None
     database: str | None
     archive: Path | None
     ready_file: Path | None
@@ -59,6 +60,7 @@ def up(options: UpOptions) -> None:
     _must_have_room(options.data)
     if options.nats:
         preflight.nats_must_answer(options.nats)
+        preflight.nats_must_replicate(options.nats, options.replicas)
     if options.database:
         preflight.database_must_answer(options.database)
     lock = rundir.DataLock.take(options.data)
@@ -225,6 +227,7 @@ def _children(
             return {}
         return {"CHRONOVA_NATS_USER": user, "CHRONOVA_NATS_PASSWORD": keys.secret(options.data, key)}
 
+    replicas = [] if options.replicas is None else ["--replicas", str(options.replicas)]
     archive = [] if options.archive is None else ["--archive", str(options.archive.absolute())]
     control = Child(
         "control",
@@ -232,6 +235,7 @@ def _children(
             *(*chronova, "control", *common, "--driver", driver, "--base-url", base_url(listener)),
             *("--listen-fd", str(listener.fileno()), "--expect-hosts", str(options.hosts)),
             *archive,
+            *replicas,
         ],
         logs / "control.log",
         access(CONTROL_USER, f"nats-{CONTROL_USER}"),

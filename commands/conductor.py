@@ -96,7 +96,7 @@ class Conductor:
     async def start(self) -> None:
         """Look at everything once, then follow the log from there."""
         self.term.start()
-        await ensure_streams(self.log.js)
+        await ensure_streams(self.log.js, self.log.replicas)
         position = await self.log.last_position()
         for kind in ("host", "server_group"):
             async for one in self.log.scan_last(kind):

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
+
+from eventlog.stream import create, replicate
 
 ORDERS = "ORDERS"
 REPORTS = "REPORTS"
@@ -74,9 +77,12 @@ CONFIGS = (
 )
 
 
-async def ensure_streams(js: JetStreamContext) -> None:
-    """Create what is missing. An existing one keeps its configuration, but takes messages as large as are sent now."""
-    await asyncio.gather(*(_ensure(js, config) for config in CONFIGS))
+async def ensure_streams(js: JetStreamContext, replicas: int | None = None) -> None:
+    """Create what is missing. An existing one keeps its configuration, but takes messages as large as are sent now.
+
+    `replicas` as for the log (`eventlog.stream`, which raises StreamMismatch). Consumers have as many as their stream.
+    """
+    await asyncio.gather(*(_ensure(js, config, replicas) for config in CONFIGS))
 
 
 def reports_subject(term: int) -> str:
@@ -121,13 +127,14 @@ def _term_of(consumer: str) -> int:
     return int(term) if term.isdigit() else 0
 
 
-async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
+async def _ensure(js: JetStreamContext, config: StreamConfig, replicas: int | None) -> None:
     assert config.name is not None
     try:
         found = (await js.stream_info(config.name)).config
     except NotFoundError:
-        await js.add_stream(config)
+        await create(js, dataclasses.replace(config, num_replicas=replicas or 1))
         return
+    await replicate(js, found, replicas)
     if (found.max_msg_size or -1) != -1 and (config.max_msg_size or 0) > (found.max_msg_size or 0):
         found.max_msg_size = config.max_msg_size
         await js.update_stream(found)

@@ -59,8 +59,9 @@ RECONNECT_PAUSE_SECONDS = 0.1
 class EventLog:
     """The log on one NATS connection. Made by `open`; belongs to the event loop it was opened on."""
 
-    def __init__(self, client: Client, stream: str, prefix: str, timeout: float) -> None:
+    def __init__(self, client: Client, stream: str, prefix: str, replicas: int | None, timeout: float) -> None:
         self.nc = client
+        self.replicas = replicas
         self.js: JetStreamContext = client.jetstream(timeout=timeout)
         self.stream = stream
         self.prefix = prefix
@@ -80,10 +81,13 @@ class EventLog:
         name: str = "chronova",
         stream: str = DEFAULT_STREAM,
         prefix: str = DEFAULT_PREFIX,
-        replicas: int = 1,
+        replicas: int | None = None,
         timeout: float = REQUEST_SECONDS,
     ) -> EventLog:
-        """Connect, and create the stream or check the one that is there. Raises LogUnavailable, StreamMismatch."""
+        """Connect, and create the stream or check the one that is there. Raises LogUnavailable, StreamMismatch.
+
+        `replicas`: on how many servers of a cluster the stream is kept; None: as it is, a new one on one.
+        """
         client = Client()
         opened: list[EventLog] = []
 
@@ -121,7 +125,7 @@ class EventLog:
             version = client.connected_server_version
             if (version.major, version.minor) < MIN_SERVER:
                 raise StreamMismatch(f"nats-server {version} is too old: chronova needs 2.10 or newer")
-            log = cls(client, stream, prefix, timeout)
+            log = cls(client, stream, prefix, replicas, timeout)
             await ensure_stream(log.js, stream, prefix, replicas, timeout)
             await log._mux.open()
         except BaseException:

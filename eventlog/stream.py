@@ -2,17 +2,22 @@
 
 Append-only: nothing expires, nothing is deleted or purged, a full disk refuses new commits instead of dropping old
 ones. `ensure_stream` creates the stream if there is none and refuses one that could lose or change commits.
+
+On a cluster of servers a stream has as many replicas as it is told to have (`create`, `replicate`); of three, one may
+be lost at any moment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
-from nats.js.errors import NotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from eventlog.errors import LogUnavailable, StreamMismatch
 
@@ -22,6 +27,11 @@ DUPLICATE_WINDOW_SECONDS = 1.0
 MAX_COMMIT_BYTES = 1 << 20
 # The server counts a message's headers too.
 MAX_HEADER_BYTES = 1 << 10
+PAUSE_SECONDS = 0.1
+SERVERS_SECONDS = 3.0
+# What JetStream says when there are fewer servers than replicas: in a cluster (some may still be coming), alone.
+NO_PEERS = 10005
+NOT_CLUSTERED = 10074
 
 
 def stream_config(name: str, prefix: str, replicas: int) -> StreamConfig:
@@ -64,12 +74,17 @@ def mismatches(have: StreamConfig, want: StreamConfig) -> list[str]:
     return [what for holds, what in rules if not holds]
 
 
-async def ensure_stream(js: JetStreamContext, name: str, prefix: str, replicas: int, timeout: float) -> StreamInfo:
-    """Create the stream, or check the one that is there. Raises StreamMismatch, LogUnavailable."""
-    want = stream_config(name, prefix, replicas)
+async def ensure_stream(
+    js: JetStreamContext, name: str, prefix: str, replicas: int | None, timeout: float
+) -> StreamInfo:
+    """Create the stream, or check the one that is there. Raises StreamMismatch, LogUnavailable.
+
+    `replicas` is also given to a stream that has another number; None leaves it as it is.
+    """
+    want = stream_config(name, prefix, replicas or 1)
     try:
         async with asyncio.timeout(timeout):
-            info = await _find_or_create(js, want)
+            info = await _find_or_create(js, want, replicas)
     except TimeoutError as error:
         raise LogUnavailable(f"JetStream did not answer within {timeout:g} s about the stream {name}") from error
     wrong = mismatches(info.config, want)
@@ -78,14 +93,47 @@ async def ensure_stream(js: JetStreamContext, name: str, prefix: str, replicas: 
     return info
 
 
-async def _find_or_create(js: JetStreamContext, want: StreamConfig) -> StreamInfo:
+async def _find_or_create(js: JetStreamContext, want: StreamConfig, replicas: int | None) -> StreamInfo:
     assert want.name is not None
     while True:
         try:
-            return await js.stream_info(want.name)
+            info = await js.stream_info(want.name)
+            await replicate(js, info.config, replicas)
+            return info
         except NotFoundError:
             # Two processes may create it at once: the request is the same, and the server takes it twice.
-            return await js.add_stream(want)
+            return await create(js, want)
         except (ServiceUnavailableError, NoRespondersError, NatsTimeoutError):
             # JetStream is still starting, or a cluster has no leader yet.
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def create(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
+    """A new stream. Raises StreamMismatch if there are too few servers for its replicas, nats.js.errors.Error."""
+    return await _on_enough_servers(config, js.add_stream)
+
+
+async def replicate(js: JetStreamContext, found: StreamConfig, replicas: int | None) -> None:
+    """Give a stream that is there so many replicas; None: as it is. Raises as `create` does."""
+    if replicas is not None and (found.num_replicas or 1) != replicas:
+        found.num_replicas = replicas
+        await _on_enough_servers(found, js.update_stream)
+
+
+async def _on_enough_servers(
+    config: StreamConfig, request: Callable[[StreamConfig], Awaitable[StreamInfo]]
+) -> StreamInfo:
+    """Ask until the servers of a cluster that starts have found each other."""
+    give_up = time.monotonic() + SERVERS_SECONDS
+    while True:
+        try:
+            return await request(config)
+        except APIError as error:
+            if error.err_code not in (NO_PEERS, NOT_CLUSTERED):
+                raise
+            if error.err_code == NOT_CLUSTERED or time.monotonic() > give_up:
+                raise StreamMismatch(
+                    f"the stream {config.name} can not have {config.num_replicas} replicas: NATS has too few servers "
+                    f"with JetStream ({error.description}); --replicas {config.num_replicas} needs a cluster of them"
+                ) from error
+        await asyncio.sleep(PAUSE_SECONDS)

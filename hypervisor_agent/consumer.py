@@ -4,7 +4,7 @@ The control plane owns the stream `ORDERS` and one durable consumer per host, na
 pull from its own and acknowledge. At least once: an order that is neither acknowledged nor extended within the
 consumer's ack_wait comes again, as does everything that was unacknowledged when the process died. What was on its way
 to an agent that stops is handed back, so that the next one gets it at once. A pull that NATS forgot (restart, new
-leader, consumer not made yet) is noticed by its age and asked again.
+leader, consumer not made yet) is noticed by its age, in a cluster by the lack of its heartbeats, and asked again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from hypervisor_agent.link import Link
 STREAM = "ORDERS"
 PULL_SECONDS = 30.0
 PULL_GRACE_SECONDS = 2.0
+BEAT_SECONDS = 2.0
+BEAT_GRACE_SECONDS = 2 * BEAT_SECONDS + 0.5
 RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 2.0
 HAND_BACK_SECONDS = 1.0
@@ -130,6 +132,8 @@ class OrderConsumer:
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._left = 0
+        self._pulled_at = 0.0
+        self._beats = False  # the newest pull has heartbeats
         self._timer: asyncio.TimerHandle | None = None
         self._retry = RETRY_SECONDS
         self._closed = False
@@ -156,8 +160,12 @@ class OrderConsumer:
         if self._closed:
             return
         self._left = self._batch
-        self._again_in(PULL_SECONDS + PULL_GRACE_SECONDS)
+        self._pulled_at = asyncio.get_running_loop().time()
+        self._beats = self._link.clustered
+        self._again_in(BEAT_GRACE_SECONDS if self._beats else PULL_SECONDS + PULL_GRACE_SECONDS)
         request = {"batch": self._batch, "expires": int(PULL_SECONDS * 1e9)}
+        if self._beats:
+            request["idle_heartbeat"] = int(BEAT_SECONDS * 1e9)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._host}"
         task = asyncio.ensure_future(self._ask(subject, json.dumps(request).encode()))
         self._pulls.add(task)
@@ -172,6 +180,8 @@ class OrderConsumer:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._pull)
 
     async def _on_message(self, message: Msg) -> None:
+        if self._beats and not self._closed:
+            self._again_in(BEAT_GRACE_SECONDS)
         status = (message.headers or {}).get("Status")
         if status is not None and not message.data:
             self._on_status(status, (message.headers or {}).get("Description", ""))
@@ -189,8 +199,9 @@ class OrderConsumer:
     def _on_status(self, status: str, description: str) -> None:
         if status == "100" or self._closed:
             return
-        if status == "408":  # the pull expired, as planned
-            self._pull()
+        if status == "408":  # a pull expired, as planned
+            if asyncio.get_running_loop().time() - self._pulled_at > PULL_SECONDS / 2:  # else a newer one is out
+                self._pull()
             return
         log.debug("the pull for orders ended", host=self._host, status=status, description=description)
         self._again_in(self._retry)
