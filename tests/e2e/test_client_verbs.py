@@ -17,7 +17,7 @@ from tests.client_shell import Answer, Shell
 from tests.client_verbs import ADMINISTRATOR, DOCUMENT, NOT_TYPED, PATIENT_SCRIPT, SCRIPT, Answers, Typed, document
 from tests.running import Running, chronova, running, until
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("client verbs")]  # the script is typed once for all
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMdDfumvTJleEpgohqYY5dq5xicytjjNcPMO3x54cKzp me@here"
 
