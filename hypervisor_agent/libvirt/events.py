@@ -27,7 +27,9 @@ _REASONS: dict[tuple[int, int], str] = {
 _RUNS: frozenset[PowerStateName] = frozenset({"running"})
 _STANDS: frozenset[PowerStateName] = frozenset({"paused", "crashed"})
 _OFF: frozenset[PowerStateName] = frozenset({"nostate", "shutdown", "crashed", "suspended"})
-_LEADS_TO = {
+_LEADS_TO: dict[int, frozenset[PowerStateName]] = {
+    libvirt.VIR_DOMAIN_EVENT_DEFINED: frozenset(),  # a definition is written with every order, and switches nothing
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED: frozenset({"nostate"}),
     libvirt.VIR_DOMAIN_EVENT_STARTED: _RUNS,
     libvirt.VIR_DOMAIN_EVENT_RESUMED: _RUNS,
     libvirt.VIR_DOMAIN_EVENT_SUSPENDED: _STANDS,

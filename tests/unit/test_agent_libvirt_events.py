@@ -34,4 +34,6 @@ def test_an_event_tells_only_of_the_state_it_leads_to() -> None:
     assert not leads_to(lv.VIR_DOMAIN_EVENT_SUSPENDED, "running")
     assert leads_to(lv.VIR_DOMAIN_EVENT_STOPPED, "suspended")
     assert not leads_to(lv.VIR_DOMAIN_EVENT_STOPPED, "running")
-    assert leads_to(lv.VIR_DOMAIN_EVENT_UNDEFINED, "running")
+    assert leads_to(lv.VIR_DOMAIN_EVENT_UNDEFINED, "nostate")
+    assert not leads_to(lv.VIR_DOMAIN_EVENT_DEFINED, "paused")
+    assert leads_to(lv.VIR_DOMAIN_EVENT_PMSUSPENDED, "paused")
