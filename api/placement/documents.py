@@ -8,10 +8,11 @@ from starlette.routing import BaseRoute, Route
 
 from api.http import Json
 from api.links import base_url
-from api.placement.versions import MAX_VERSION, MIN_VERSION, versioned
+from api.microversions import Microversions, text_of
 from domain.errors import NotFound
 
 CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
+VERSIONS = Microversions("placement", lowest=(1, 0), highest=(1, 39))
 TRAITS = ("COMPUTE_STATUS_DISABLED", "COMPUTE_NODE", "HW_ARCH_X86_64")
 
 
@@ -19,8 +20,8 @@ async def versions(request: Request) -> Response:
     """The versions of this API"""
     version = {
         "id": "v1.0",
-        "max_version": MAX_VERSION,
-        "min_version": MIN_VERSION,
+        "max_version": text_of(VERSIONS.highest),
+        "min_version": text_of(VERSIONS.lowest),
         "status": "CURRENT",
         "links": [{"rel": "self", "href": f"{base_url(request)}/placement"}],
     }
@@ -68,8 +69,8 @@ async def show_trait(request: Request) -> Response:
 def routes() -> list[BaseRoute]:
     return [
         Route("/", versions),
-        Route("/resource_classes", versioned(list_classes)),
-        Route("/resource_classes/{name}", versioned(show_class)),
-        Route("/traits", versioned(list_traits)),
-        Route("/traits/{name}", versioned(show_trait)),
+        Route("/resource_classes", VERSIONS.named(list_classes)),
+        Route("/resource_classes/{name}", VERSIONS.named(show_class)),
+        Route("/traits", VERSIONS.named(list_traits)),
+        Route("/traits/{name}", VERSIONS.named(show_trait)),
     ]

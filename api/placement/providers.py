@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute, Route
 
 from api.http import Json, services
 from api.identity.access import must_be_admin
-from api.placement.documents import CLASSES
-from api.placement.versions import minor_of, versioned
+from api.microversions import Version
+from api.placement.documents import CLASSES, VERSIONS
 from domain.errors import Invalid, NotFound, Rejected
 from domain.scheduling import CPU_RATIO
 from domain.server import Server
@@ -224,15 +224,15 @@ async def candidates(request: Request) -> Response:
             "parent_provider_uuid": None,
             "root_provider_uuid": row.host.id,
         }
-    requests = [_request(row.host.id, wanted, minor_of(request)) for row in rows]
+    requests = [_request(row.host.id, wanted, VERSIONS.of(request)) for row in rows]
     return Json({"allocation_requests": requests, "provider_summaries": summaries})
 
 
-def _request(host_id: str, wanted: dict[str, int], minor: int) -> dict[str, Any]:
+def _request(host_id: str, wanted: dict[str, int], version: Version) -> dict[str, Any]:
     """What to claim on a host: a list until 1.11, by provider since; it says which part is served where since 1.34."""
-    if minor < 12:
+    if version < (1, 12):
         return {"allocations": [{"resource_provider": {"uuid": host_id}, "resources": wanted}]}
-    mappings = {"mappings": {"": [host_id]}} if minor >= 34 else {}
+    mappings = {"mappings": {"": [host_id]}} if version >= (1, 34) else {}
     return {"allocations": {host_id: {"resources": wanted}}, **mappings}
 
 
@@ -265,5 +265,5 @@ def routes() -> list[BaseRoute]:
         "/allocations/{consumer}": consumer_allocations,
         "/allocation_candidates": candidates,
     }
-    known = [Route(path, versioned(handler)) for path, handler in served.items()]
+    known = [Route(path, VERSIONS.named(handler)) for path, handler in served.items()]
     return [*known, Route("/{rest:path}", read_only, methods=rest)]

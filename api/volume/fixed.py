@@ -12,7 +12,8 @@ from starlette.routing import BaseRoute, Route
 from api.http import Json
 from api.identity.access import must_be_admin
 from api.links import base_url
-from api.volume.paths import MAX_VERSION, both
+from api.microversions import text_of
+from api.volume.paths import VERSIONS, both
 from domain.errors import NotFound, Rejected
 
 TYPE = "default"
@@ -40,7 +41,7 @@ def _version(request: Request) -> dict[str, Any]:
     return {
         "id": "v3.0",
         "status": "CURRENT",
-        "version": "{}.{}".format(*MAX_VERSION),
+        "version": text_of(VERSIONS.highest),
         "min_version": "3.0",
         "updated": "2020-01-01T00:00:00Z",
         "links": [{"rel": "self", "href": f"{base_url(request)}/volume/v3/"}],

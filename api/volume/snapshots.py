@@ -15,7 +15,7 @@ from api.http import Json, context, json_object, services, wrapped_object
 from api.listing import page
 from api.shapes import flag, string_mapping, text
 from api.volume.access import find, moment, must_be_admin, must_be_member, visible, work
-from api.volume.paths import both, version_of
+from api.volume.paths import VERSIONS, both
 from api.volume.quotas import must_have_room
 from commands import disks
 from commands.handler import Check
@@ -67,7 +67,7 @@ async def create_snapshot(request: Request) -> Response:
     who = must_be_member(request)
     body = await wrapped_object(request, "snapshot")
     volume = await find(request, Volume, text(body, "volume_id"))
-    version, force = version_of(request), flag(body, "force", None)
+    version, force = VERSIONS.of(request), flag(body, "force", None)
     if force is False and version >= WITHOUT_FORCE:
         raise Invalid("Invalid input received: force may not be false from microversion 3.66 on", hint="Leave it out.")
     rules.must_be_copyable(volume, in_use=version >= WITHOUT_FORCE_BY_SDK if force is None else force)
