@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -83,6 +84,18 @@ async def test_a_change_from_outside_is_told(lab: Lab) -> None:
     await lab.build()
     guest = lab.driver._guest(lab.server.server_id)
     await guest.call(lambda domain: domain.suspend())
+    event = await lab.event()
+    assert (event.power_state, event.reason) == ("paused", "paused outside chronova")
+
+
+async def test_events_of_an_order_that_come_late_do_not_say_why_it_changed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, loop = lab.driver._connection, asyncio.get_running_loop()
+    handle = connection._on_event
+    monkeypatch.setattr(connection, "_on_event", lambda *event: loop.call_later(0.5, handle, *event))
+    await lab.build()
+    await lab.driver._guest(lab.server.server_id).call(lambda domain: domain.suspend())
     event = await lab.event()
     assert (event.power_state, event.reason) == ("paused", "paused outside chronova")
 
