@@ -330,12 +330,15 @@ async def spoil_snapshot(steps: VolumeSteps) -> dict[str, Any]:
 
 
 async def spoil(files: VolumeFiles, snapshot_id: str, context: CommandContext) -> None:
-    with contextlib.suppress(NotFound):
+    try:
         spoilt = await files.commands.update(
             "volume_snapshot", snapshot_id, {}, context, verb="fail", check=volumes.snapshot_spoilt
         )
-        if cast(VolumeSnapshot, spoilt).status == "error":
-            await asyncio.to_thread(disks.remove, files.snapshot_path(snapshot_id))
+        keeps_file = cast(VolumeSnapshot, spoilt).status != "error"
+    except NotFound:  # an administrator deleted it meanwhile
+        keeps_file = False
+    if not keeps_file:
+        await asyncio.to_thread(disks.remove, files.snapshot_path(snapshot_id))
 
 
 # --- an image made of volumes -----------------------------------------------------------------------------------------
