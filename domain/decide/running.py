@@ -14,6 +14,8 @@ from domain.server import Due, Operation, Server, ServerEvent, ServerFault
 from domain.workflows import FOLLOWERS, KEEP, UNDO, WORKFLOWS, Step, Workflow, taken_by
 
 MAX_ATTEMPTS = 3  # hosts tried for one build, as Nova's scheduler.max_attempts
+# What another host would not do better: a deadline's end is told by an agent too, in its words.
+HOPELESS = frozenset({"unsupported", "volume_store_full", "deadline", "timeout", "expired"})
 UNDO_SECONDS = 300  # how long taking back a failed workflow may last
 
 
@@ -199,7 +201,7 @@ def settle(decision: Decision, operation: Operation) -> None:
         operation.command in ("create", "unshelve")
         and "schedule" in operation.done
         and operation.attempt < MAX_ATTEMPTS
-        and fault.code not in ("unsupported", "deadline", "volume_store_full")
+        and fault.code not in HOPELESS
     )
     if retry:
         again = msgspec.structs.replace(
