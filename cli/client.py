@@ -49,7 +49,8 @@ class System:
         if not found:
             raise Stop(f"there is no server {name!r}: `openstack server list` shows names and ids")
         if len(found) > 1:
-            raise Stop(f"{len(found)} servers are named {name!r}: give the id ({', '.join(found[:3])}, ...)")
+            some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+            raise Stop(f"{len(found)} servers are named {name!r}: give the id ({some})")
         return str(found[0])
 
     def _begins_with(self, start: str) -> list[str]:

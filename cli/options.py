@@ -6,6 +6,7 @@ plus `tables`, the tables of the configuration file.
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import click
 
 from cli import preflight
 from cli.errors import Stop
-from cli.settings import DEFAULT_LISTEN, DRIVERS, Tables, default_data_dir, option, read_config
+from cli.settings import DEFAULT_LISTEN, DRIVERS, PlacePath, Tables, default_data_dir, option, read_config
 
 INTERRUPTED = 130  # as shells tell that Ctrl-C ended a command
 LEVELS = ("debug", "info", "warning", "error")
@@ -44,7 +45,7 @@ DATABASE = option(
 )
 ARCHIVE = option(
     "--archive",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PlacePath(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Where the log is copied to, best on another disk; default: archive under the data directory.",
 )
@@ -65,6 +66,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def wrapped(debug: bool, config: Path | None, data: Path, **values: Any) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on it is an exception; see `main`
         context = click.get_current_context()
         tables = context.obj if isinstance(context.obj, Tables) else read_config(None, KNOWN)[1]
         try:
@@ -98,7 +101,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         ),
         option(
             "--data",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=PlacePath(path_type=Path, file_okay=False),
             default=default_data_dir,
             show_default="$XDG_DATA_HOME/chronova, ~/.local/share/chronova",
             help="State: log, read models, disks, keys, clouds.yaml.",

@@ -154,7 +154,8 @@ async def _target(call: Call, wanted: dict[str, Any]) -> Target:
     if host is not None and all(row.host.name != host for row in rows):
         raise Invalid(f"Compute host {host} could not be found.")
     if zone is not None and all(row.host.availability_zone != zone for row in rows):
-        raise Invalid("The requested availability zone is not available")
+        zones = ", ".join(sorted({row.host.availability_zone for row in rows})) or "none: no host is registered"
+        raise Invalid("The requested availability zone is not available", hint=f"There are: {zones}.")
     return Target(zone, host)
 
 

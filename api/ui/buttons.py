@@ -18,9 +18,19 @@ FIRST = (
     *("start", "unpause", "resume", "unrescue", "restore", "unshelve", "confirm-resize", "revert-resize"),
     *("stop", "reboot-soft", "pause"),
 )
-DANGER = ("reboot-hard", "rebuild", "shelve-offload", "reset-state", "delete", "force-delete", "soft-delete")
+DANGER = (
+    "reboot-hard",
+    "trigger-crash-dump",
+    "rebuild",
+    "shelve-offload",
+    "reset-state",
+    "delete",
+    "force-delete",
+    "soft-delete",
+)
 LOSES = {
     "reboot-hard": "It is switched off like pulling the plug: what the guest has not written is lost.",
+    "trigger-crash-dump": "The guest is interrupted: most panic, and what they have not written is lost.",
     "rebuild": "Its disk is replaced by a fresh copy of the image: everything on it is lost.",
     "shelve-offload": "It leaves its host; its disk lives on in an image only.",
     "reset-state": "What is in progress is cancelled; the guest itself is not touched.",
