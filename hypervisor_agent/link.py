@@ -118,6 +118,9 @@ class Link:
             log.warning("NATS does not answer; trying again", servers=self.access.servers, error=repr(error))
             await self.client.close()
             return False
+        except asyncio.CancelledError:  # told to stop in the middle of it
+            await self.close()
+            raise
         return True
 
     async def _on_error(self, error: Exception) -> None:
