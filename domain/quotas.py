@@ -14,17 +14,18 @@ import msgspec
 
 from domain.errors import Forbidden
 from domain.resources import QuotaClaim, QuotaClaims
+from domain.server import FlavorSnapshot, Server
 
-CLAIM_SECONDS = 60.0  # a claim whose servers have not come by then is of a request that ended without them
+CLAIM_SECONDS = 60.0  # a claim of something that has not come by then is of a request that ended without it
 
 Amounts = Mapping[str, int]
 
 
 def open_claims(state: QuotaClaims | None, counted: Collection[str], now: datetime) -> tuple[QuotaClaim, ...]:
-    """The claims that are to be added to what the read model counts. `counted`: servers that it knows."""
+    """The claims that are to be added to what the read model counts. `counted`: servers and resizes that it knows."""
     found = []
     for claim in state.claims if state is not None else ():
-        left = tuple(server for server in claim.servers if server not in counted)
+        left = tuple(server for server in claim.servers if (claim.resize or server) not in counted)
         if left and now - claim.at < timedelta(seconds=CLAIM_SECONDS):
             found.append(msgspec.structs.replace(claim, servers=left))
     return tuple(found)
@@ -32,10 +33,19 @@ def open_claims(state: QuotaClaims | None, counted: Collection[str], now: dateti
 
 def used_with(used: Amounts, claims: Collection[QuotaClaim]) -> dict[str, int]:
     return {
-        "instances": used["instances"] + sum(len(one.servers) for one in claims),
+        "instances": used["instances"] + sum(len(one.servers) for one in claims if not one.resize),
         "cores": used["cores"] + sum(len(one.servers) * one.cores for one in claims),
         "ram": used["ram"] + sum(len(one.servers) * one.ram for one in claims),
     }
+
+
+def growth(server: Server, flavor: FlavorSnapshot | None = None) -> dict[str, int]:
+    """What a server takes more with another flavor, or when its resize ends. What it would take less is nothing."""
+    if flavor is None and server.operation is not None and "flavor" in server.operation.params:
+        flavor = msgspec.convert(server.operation.params["flavor"], FlavorSnapshot)
+    if flavor is None or server.flavor is None:
+        return {"cores": 0, "ram": 0}
+    return {"cores": max(0, flavor.vcpus - server.flavor.vcpus), "ram": max(0, flavor.ram - server.flavor.ram)}
 
 
 def fitting(limits: Amounts, used: Amounts, each: Amounts, low: int, high: int) -> int:

@@ -265,12 +265,13 @@ class Name(Resource, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class QuotaClaim(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Servers that are about to be created; `cores` and `ram` are of each."""
+    """Servers that are about to be created, `cores` and `ram` of each; with `resize`, what one is about to grow by."""
 
     servers: tuple[str, ...]
     cores: int
     ram: int
     at: datetime
+    resize: str = ""  # the request that resizes it
 
 
 class QuotaClaims(Resource, frozen=True, omit_defaults=True, kw_only=True):

@@ -189,6 +189,14 @@ class ReadModel:
         instances, cores, ram = map(int, found[0])
         return Usage(instances=instances, cores=cores, ram=ram)
 
+    async def resizing(self, project_id: str) -> list[Server]:
+        """The servers that are on their way to another flavor, or back."""
+        statement = select(servers.c.state).where(
+            servers.c.project_id == project_id, servers.c.deleted == 0, servers.c.task_state.like("resize%")
+        )
+        found = await self._large(lambda connection: connection.select(statement))
+        return [decode_server(row[0]) for row in found]
+
     # --- actions ------------------------------------------------------------------------------------------------
 
     async def actions(

@@ -5,6 +5,7 @@ Hosts are changed by none of them yet: what the checks here and the machine let 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,12 +26,13 @@ async def _resize(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
     except NotFound as error:
         raise Invalid(error.message) from error
     wanted = snapshot(flavor)
+    give = partial(carry_out, call, "resize", server_id, {"flavor": msgspec.to_builtins(wanted)})
     try:
-        await quota.must_have_room_to_grow(call, server, wanted)
-    except Forbidden:
-        must_be_legal(call, "resize", server)  # whether it can be resized at all is said first
+        await quota.resized(call, server, wanted, give)
+    except Forbidden as refused:
+        if refused.reason == "quota":
+            must_be_legal(call, "resize", server)  # whether it can be resized at all is said first
         raise
-    await carry_out(call, "resize", server_id, {"flavor": msgspec.to_builtins(wanted)})
     return empty(202)
 
 

@@ -7,7 +7,7 @@ limit). They are kept in aggregates, so that every change of them is in the log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ import msgspec
 
 from api.compute.call import Call
 from commands.appending import step_aside
-from commands.context import CommandContext
+from commands.context import Answer, CommandContext
 from domain import quotas
 from domain.errors import Conflict, Forbidden, Rejected, Unavailable
 from domain.resources import Blob, Project, QuotaClaim, QuotaClaims, decode
@@ -56,6 +56,13 @@ class Served(Protocol):
     def services(self) -> Services: ...
 
 
+class Asked(Served, Protocol):
+    """A request that may take room."""
+
+    @property
+    def context(self) -> CommandContext: ...
+
+
 async def limits_of(call: Served, project_id: str | None) -> dict[str, int]:
     """Every limit that holds for a project."""
     limits = DEFAULTS | await class_limits(call)
@@ -89,26 +96,59 @@ async def room(
     if made:
         yield made
         return
-    async with _turn(call):
-        ids = await _claim(call, limits, each, low, high, ids_of)
+    project = call.project_id or "none"
+
+    def claim(room: quotas.Amounts, now: datetime) -> QuotaClaim:
+        ids = ids_of(quotas.fitting(limits, room, each, low, high))
+        return QuotaClaim(tuple(ids), each["cores"], each["ram"], now)
+
+    async with _turn(call, project):
+        ids = list((await _claim(call, project, claim)).servers)
     try:
         yield ids
     except Rejected:
-        await _give_back(call, ids)
+        await _give_back(call, project, set(ids))
         raise
 
 
-async def must_have_room_to_grow(call: Served, server: Server, flavor: FlavorSnapshot) -> None:
-    """Raise `Forbidden` when what a resize adds does not fit. Nothing is claimed: it is counted when it is done."""
-    limits = await limits_of(call, server.project_id)
-    if server.flavor is None or (limits["cores"] < 0 and limits["ram"] < 0):
-        return
-    more = {
-        "cores": max(0, flavor.vcpus - server.flavor.vcpus),
-        "ram": max(0, flavor.ram - server.flavor.ram),
-    }
-    usage = await call.services.read.usage(server.project_id)
-    quotas.fitting(limits, {"cores": usage.cores, "ram": usage.ram}, more, 1, 1)
+async def resized(call: Asked, server: Server, flavor: FlavorSnapshot, give: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Give a resize, with the room for what it adds claimed before. Raises `Forbidden` when that does not fit.
+
+    From its acceptance on what it adds is counted with what is used, until it ended or was taken back.
+    """
+    limits, project = await limits_of(call, server.project_id), server.project_id or "none"
+    more = quotas.growth(server, flavor)
+    unlimited = limits["cores"] < 0 and limits["ram"] < 0
+    if unlimited or not any(more.values()) or await _given_before(call, server):
+        return await give()
+    request_id = call.context.request_id
+
+    def claim(room: quotas.Amounts, now: datetime) -> QuotaClaim:
+        quotas.fitting(limits, room, more, 1, 1)
+        return QuotaClaim((server.id,), more["cores"], more["ram"], now, request_id)
+
+    if call.context.dry_run:
+        claim((await _room(call, project))[1], datetime.now(UTC))
+        return await give()
+    async with _turn(call, project):
+        await _claim(call, project, claim)
+    try:
+        answer = await give()
+    except Rejected:
+        await _give_back(call, project, {request_id})
+        raise
+    if answer.request_id != request_id or not answer.changed:  # somebody gave the same at the same time
+        await _give_back(call, project, {request_id})
+    return answer
+
+
+async def _given_before(call: Asked, server: Server) -> bool:
+    """Whether a first request with this Idempotency-Key was accepted for the server: its repeat takes no more room."""
+    key, user = call.context.idempotency_key, call.context.actor.user_id
+    if key is None:
+        return False
+    metas = [one.commit.meta for one in await call.services.log.read("server", server.id)]
+    return any(meta.idempotency_key == key and meta.actor.user_id == user for meta in metas)
 
 
 async def _made_before(call: Call, ids: list[str]) -> list[str]:
@@ -119,43 +159,55 @@ async def _made_before(call: Call, ids: list[str]) -> list[str]:
     return [id_ for id_ in ids if await commands.load_server(id_) is not None]
 
 
-async def _claim(
-    call: Call, limits: dict[str, int], each: dict[str, int], low: int, high: int, ids_of: Callable[[int], list[str]]
-) -> list[str]:
-    commands, read, id_ = call.services.commands, call.services.read, call.project_id or "none"
-    for attempt in range(commands.settings.conflict_retries):
+async def _claim(call: Asked, project: str, claim: Callable[[quotas.Amounts, datetime], QuotaClaim]) -> QuotaClaim:
+    """Keep what `claim` decides, seeing what is used; it raises `Forbidden` when that is too much."""
+    for attempt in range(call.services.commands.settings.conflict_retries):
         await step_aside(attempt)
-        newest = await commands.last(KIND, id_)
-        if newest is not None and not await read.wait_for(newest.position, COUNTED_SECONDS):
-            raise Unavailable("The servers of the project are not counted yet", hint="Send the request again.")
-        state = None if newest is None else cast("QuotaClaims", decode(KIND, newest.commit.state))
-        now = datetime.now(UTC)
-        counted, used = await _counted(call, state)
-        claims = quotas.open_claims(state, counted, now)
-        ids = ids_of(quotas.fitting(limits, quotas.used_with(used, claims), each, low, high))
-        mine = QuotaClaim(tuple(ids), each["cores"], each["ram"], now)
-        if await _kept(call, id_, state, (*claims, mine)):
-            return ids
+        state, used, claims = await _room(call, project)
+        mine = claim(used, datetime.now(UTC))
+        if await _kept(call, project, state, (*claims, mine)):
+            return mine
     raise Conflict("The quota of the project is claimed by too many at once", hint="Send the request again.")
 
 
-async def _counted(call: Call, state: QuotaClaims | None) -> tuple[set[str], dict[str, int]]:
-    """The claimed servers that the read model knows, and what it counts, of one and the same moment."""
+async def _room(call: Asked, project: str) -> tuple[QuotaClaims | None, dict[str, int], tuple[QuotaClaim, ...]]:
+    """The newest claims, what is used including them, and those of them that are not counted yet."""
+    commands, read = call.services.commands, call.services.read
+    newest = await commands.last(KIND, project)
+    if newest is not None and not await read.wait_for(newest.position, COUNTED_SECONDS):
+        raise Unavailable("The servers of the project are not counted yet", hint="Send the request again.")
+    state = None if newest is None else cast("QuotaClaims", decode(KIND, newest.commit.state))
+    counted, used = await _counted(call, project, state)
+    claims = quotas.open_claims(state, counted, datetime.now(UTC))
+    return state, quotas.used_with(used, claims), claims
+
+
+async def _counted(call: Asked, project: str, state: QuotaClaims | None) -> tuple[set[str], dict[str, int]]:
+    """The claimed servers and resizes that the read model knows, and what it counts, of one and the same moment."""
     read = call.services.read
-    claimed = [server for claim in state.claims for server in claim.servers] if state is not None else []
+    claims = state.claims if state is not None else ()
 
-    async def known() -> set[str]:
-        return {server for server in claimed if await read.server(server) is not None}
+    async def known() -> tuple[set[str], dict[str, int]]:
+        resizing = [quotas.growth(server) for server in await read.resizing(project)]
+        resizes = [one.resize for one in claims if one.resize and await read.action(one.servers[0], one.resize)]
+        created = [id_ for one in claims if not one.resize for id_ in one.servers if await read.server(id_) is not None]
+        return {*resizes, *created}, {name: sum(one[name] for one in resizing) for name in ("cores", "ram")}
 
-    counted = await known()
+    before = await known()
     while True:
-        usage = await read.usage(call.project_id or "")
-        if (after := await known()) == counted:
-            return counted, {"instances": usage.instances, "cores": usage.cores, "ram": usage.ram}
-        counted = after
+        usage = await read.usage(project)
+        after = await known()
+        if after == before:
+            counted, more = after
+            return counted, {
+                "instances": usage.instances,
+                "cores": usage.cores + more["cores"],
+                "ram": usage.ram + more["ram"],
+            }
+        before = after
 
 
-async def _kept(call: Call, id_: str, state: QuotaClaims | None, claims: tuple[QuotaClaim, ...]) -> bool:
+async def _kept(call: Asked, id_: str, state: QuotaClaims | None, claims: tuple[QuotaClaim, ...]) -> bool:
     """Whether the claims could be appended to the state that they were decided on."""
     commands, context = call.services.commands, _context(call)
     plain = msgspec.to_builtins(claims)
@@ -175,19 +227,21 @@ async def _kept(call: Call, id_: str, state: QuotaClaims | None, claims: tuple[Q
     return True
 
 
-async def _give_back(call: Call, ids: list[str]) -> None:
+async def _give_back(call: Asked, project: str, names: set[str]) -> None:
+    """Let go of the claims for these servers, or of these resizes."""
+
     def check(now: QuotaClaims) -> dict[str, Any]:
-        left = [one for one in now.claims if not set(one.servers) & set(ids)]
+        left = [one for one in now.claims if not names & ({one.resize} if one.resize else {*one.servers})]
         return {"claims": msgspec.to_builtins(left)}
 
     with suppress(Rejected):  # it ends by itself
         await call.services.commands.update(
-            KIND, call.project_id or "none", {}, _context(call), verb="release", check=check, visible=False
+            KIND, project, {}, _context(call), verb="release", check=check, visible=False
         )
 
 
-def _context(call: Call) -> CommandContext:
-    """The caller's, without what belongs to the server that is created."""
+def _context(call: Asked) -> CommandContext:
+    """The caller's, without what belongs to the server that is created or resized."""
     return replace(call.context, idempotency_key=None, if_match=None)
 
 
@@ -197,13 +251,13 @@ class _Turn:
     users: int = 0
 
 
-_turns: dict[tuple[int, str | None], _Turn] = {}  # by project, while somebody claims or waits
+_turns: dict[tuple[int, str], _Turn] = {}  # by project, while somebody claims or waits
 
 
 @asynccontextmanager
-async def _turn(call: Call) -> AsyncIterator[None]:
+async def _turn(call: Asked, project: str) -> AsyncIterator[None]:
     """Requests of one process claim one after another: each would only lose to the others."""
-    key = (id(call.services), call.project_id)
+    key = (id(call.services), project)
     turn = _turns.setdefault(key, _Turn())
     turn.users += 1
     try:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
+
+import msgspec
 
 from api.v1.resolve import Lookup, resolved
 from api.volumes_kept import kept, spec_of, spec_of_attached
@@ -18,7 +21,7 @@ from commands.security_groups import set_on_ports
 from domain import images
 from domain.block_devices import device_name, next_device
 from domain.errors import Conflict, Invalid, NotFound, Rejected
-from domain.server import Server, decode_server
+from domain.server import FlavorSnapshot, Server, decode_server
 
 if TYPE_CHECKING:
     from api.services import Services
@@ -77,6 +80,15 @@ async def _with_image(look: Lookup, command: str, params: dict[str, Any], server
         if made and rejected.code < 500:  # else it may have been accepted; the conductor sees to what nobody fills
             await commands.delete("image", image_id, context)
         raise
+
+
+async def _resize(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
+    from api.compute.quota import resized  # here, because the compute API's package needs this one
+
+    wanted = await resolved(look, command, params, server)
+    flavor = msgspec.convert(wanted["flavor"], FlavorSnapshot)
+    give = partial(look.services.commands.server, command, server.id, wanted, look.context)
+    return await resized(look, server, flavor, give)
 
 
 async def _attach_volume(look: Lookup, command: str, params: dict[str, Any], server: Server) -> Answer:
@@ -154,6 +166,7 @@ CARRIERS: dict[str, Carrier] = {
     "create-image": _with_image,
     "create-backup": _with_image,
     "shelve": _with_image,
+    "resize": _resize,
     "attach-volume": _attach_volume,
     "detach-volume": _detach_volume,
     "attach-interface": _attach_interface,

@@ -93,6 +93,42 @@ async def test_a_resize_is_bound_by_the_quota_too(planes: tuple[Plane, Plane]) -
         assert (answer.status_code, answer.json()["reason"]) == (403, "quota")
         await limit(planes[0], ram=-1)
         assert (await client.post("/v1/commands", json=grow)).status_code == 202
+        await planes[0].settled(server_id)
+
+
+async def test_resizes_at_once_get_exactly_the_room_there_is(planes: tuple[Plane, Plane]) -> None:
+    async with AsyncExitStack() as stack:
+        admin = await stack.enter_async_context(planes[0].signed_in("admin"))
+        clients = [await stack.enter_async_context(plane.signed_in("demo")) for plane in planes]
+        flavor = {"name": "twice", "ram": 192, "vcpus": 1, "disk": 1}
+        assert (await admin.post("/compute/v2.1/flavors", json={"flavor": flavor})).status_code == 200
+        made = await asyncio.gather(*(ask(clients[0], f"resized-{number}") for number in range(6)))
+        ids = [one.json()["server_id"] for one in made]
+        for one in ids:
+            await planes[0].settled(one)
+        used = await planes[0].services.read.usage(planes[0].ids["project demo"])
+        await limit(planes[0], ram=used.ram + 2 * 96)
+
+        async def grow(number: int, key: str = "") -> httpx.Response:
+            body = {"type": "resize", "server_id": ids[number], "params": {"flavor": "twice"}}
+            headers = {"Idempotency-Key": key} if key else {}
+            return await clients[number % 2].post("/v1/commands", json=body, headers=headers)
+
+        answers = await asyncio.gather(*(grow(number, f"grow-{number}") for number in range(len(ids))))
+        codes = [answer.status_code for answer in answers]
+        assert sorted(codes) == [202] * 2 + [403] * 4
+        first, refused = codes.index(202), codes.index(403)
+        assert answers[refused].json()["reason"] == "quota"
+        again = await grow(first, f"grow-{first}")
+        assert again.json() == answers[first].json()
+        await planes[0].settled(ids[first])
+        assert (await grow(refused)).status_code == 403
+        revert = {"type": "revert-resize", "server_id": ids[first]}
+        assert (await clients[0].post("/v1/commands", json=revert)).status_code == 202
+        await planes[0].settled(ids[first])
+        assert (await grow(refused)).status_code == 202
+        assert (await grow(first)).status_code == 403
+    await limit(planes[0], ram=-1)
 
 
 async def test_a_name_is_given_once(planes: tuple[Plane, Plane]) -> None:
