@@ -50,11 +50,15 @@ class Link:
     async def open(self) -> None:
         """Connect, however long NATS is away. Raises nothing but cancellation: it is the caller who sets a limit."""
         pause = RETRY_SECONDS
-        while not await self._connect():
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, MAX_RETRY_SECONDS)
-        self._mux = RequestMux(self.client, REQUEST_SECONDS)
-        await self._mux.open()
+        try:
+            while not await self._connect():
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MAX_RETRY_SECONDS)
+            self._mux = RequestMux(self.client, REQUEST_SECONDS)
+            await self._mux.open()
+        except asyncio.CancelledError:  # told to stop in the middle of it
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Raises nothing: a connection that NATS has just left can not be flushed, and need not be."""
@@ -118,9 +122,6 @@ class Link:
             log.warning("NATS does not answer; trying again", servers=self.access.servers, error=repr(error))
             await self.client.close()
             return False
-        except asyncio.CancelledError:  # told to stop in the middle of it
-            await self.close()
-            raise
         return True
 
     async def _on_error(self, error: Exception) -> None:
