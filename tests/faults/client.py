@@ -73,6 +73,12 @@ class Client:
         answer = (await self.ask("POST", "/v1/commands", body, str(uuid4()))).json()
         return str(answer["server_id"])
 
+    async def shows(self, server_id: str) -> None:
+        """Wait until the API knows a server that the log has: on a busy machine its read model may be behind."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (answer := await self.once("GET", f"/v1/servers/{server_id}")) is None or answer.status_code == 404:
+                await asyncio.sleep(PAUSE_SECONDS)
+
     async def volume(self, name: str) -> str:
         """A volume that can be attached; its id. What was not answered may leave one more, which nobody uses."""
         body = {"volume": {"name": name, "size": 1}}
