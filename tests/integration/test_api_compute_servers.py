@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from domain.resources import Volume
 from tests.conformance.deployment import Deployment, running
 from tests.system import ADMIN, context
 
@@ -278,13 +279,13 @@ async def test_a_repeated_creation_from_a_volume_is_answered_as_the_first(deploy
     await demo.settle(server_id)
     answers.append(await create())
     assert (await create(name="another")).status_code == 422
-    found = await commands.load("volume", volume.id)
+    found = cast(Volume, await commands.load("volume", volume.id))
     assert (found.status, [one["server_id"] for one in found.attachments]) == ("in-use", [server_id])
     assert (await demo.send("DELETE", f"/servers/{server_id}")).status_code == 204
     await demo.settle(server_id)
     answers.append(await create())
     assert {(answer.status_code, answer.json()["server"]["id"]) for answer in answers} == {(202, server_id)}
-    assert (await commands.load("volume", volume.id)).status == "available"
+    assert cast(Volume, await commands.load("volume", volume.id)).status == "available"
 
 
 async def test_metadata_and_tags(demo: Api) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -46,7 +47,13 @@ def test_what_every_guest_has_and_what_asks_for_nothing_is_taken() -> None:
 
 
 def new_server(properties: dict[str, str]) -> list[object]:
-    fields = {"project_id": "p", "user_id": "u", "hostname": "web", "instance_name": "i-1", "reservation_id": "r-1"}
+    fields: dict[str, Any] = {
+        "project_id": "p",
+        "user_id": "u",
+        "hostname": "web",
+        "instance_name": "i-1",
+        "reservation_id": "r-1",
+    }
     new = NewServer(id="server-1", name="web", flavor=FLAVOR, image_id="image-1", image_properties=properties, **fields)
     return list(decide.create(new, Context(now=NOW, request_id="req-1", user_id="u", project_id="p")))
 
