@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 
 BATCH = 1000
 # How long a commit waits for others to be written with it, as long as nobody waits for it: a transaction costs as much
-# as the rows of a commit.
+# as the rows of a commit. Whether somebody in another process waits is not known here.
 GATHER_SECONDS = 0.025
+GATHER_SECONDS_FOR_OTHERS = 0.01
 # The most commits that are written in one turn of the event loop: some 10 ms.
 SMALL_BATCH = 100
 # How long a start waits for a rebuild that another process is doing.
@@ -56,6 +57,7 @@ class Projector:
         self._log = log
         self._announce = announce
         self._url = url
+        self._gather = GATHER_SECONDS_FOR_OTHERS if announce else GATHER_SECONDS
         self._engine = connect(url)
         self._writer = Writer(self._engine)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
@@ -114,7 +116,7 @@ class Projector:
         while True:
             try:
                 position = await self._run_in_thread(self._writer.load)
-                self._follower = await self._log.follow(position, self._handle, batch=BATCH, gather=GATHER_SECONDS)
+                self._follower = await self._log.follow(position, self._handle, batch=BATCH, gather=self._gather)
                 self._horizon.hurry = self._follower.hurry
                 try:
                     await asyncio.shield(self._follower.failed)
