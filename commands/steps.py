@@ -270,12 +270,18 @@ async def _release_interface(steps: Steps, server: Server) -> dict[str, Any]:
 
 def _volume_steps(steps: Steps, server: Server) -> VolumeSteps:
     files = VolumeFiles(steps.commands, steps.read, steps.settings.images_dir, steps.settings.volumes_dir)
-    return VolumeSteps(files, server, steps.context(server))
+    return VolumeSteps(files=files, server=server, context=steps.context(server))
 
 
 def _image(control: str) -> Callable[[Steps, Server], Awaitable[Any]]:
     async def step(steps: Steps, server: Server) -> Any:
-        images = ImageSteps(steps.commands, steps.read, steps.settings, server, steps.context(server))
+        images = ImageSteps(
+            commands=steps.commands,
+            read=steps.read,
+            settings=steps.settings,
+            server=server,
+            context=steps.context(server),
+        )
         return await steps_images.STEPS[control](images)
 
     return step

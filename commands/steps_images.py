@@ -16,30 +16,23 @@ from typing import Any, cast
 from commands.context import CommandContext
 from commands.handler import Commands
 from commands.lookup import Lookup
+from commands.of_server import OfServer
 from commands.progress import Tell, told
 from commands.settings import CommandSettings
 from domain import images
 from domain.errors import NotFound
 from domain.resources import Image
-from domain.server import Operation, Server
 
 CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
-class ImageSteps:
+@dataclass(frozen=True, kw_only=True)
+class ImageSteps(OfServer):
     """What the steps of one server need."""
 
     commands: Commands
     read: Lookup
     settings: CommandSettings
-    server: Server
-    context: CommandContext
-
-    @property
-    def operation(self) -> Operation:
-        assert self.server.operation is not None
-        return self.server.operation
 
     @property
     def image_id(self) -> str:

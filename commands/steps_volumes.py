@@ -18,27 +18,21 @@ import msgspec
 
 from commands import disks
 from commands.context import CommandContext
+from commands.of_server import OfServer
 from commands.progress import told
 from commands.volume_files import VolumeFiles, least_gb, of_image
 from domain import block_devices, images, volumes
 from domain.decide import StepOutcome
 from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import Image, Volume, VolumeSnapshot
-from domain.server import BlockDevice, Operation, Server, VolumeAttachment
+from domain.server import BlockDevice, Server, VolumeAttachment
 
 
-@dataclass(frozen=True)
-class VolumeSteps:
+@dataclass(frozen=True, kw_only=True)
+class VolumeSteps(OfServer):
     """What the steps of one server need."""
 
     files: VolumeFiles
-    server: Server
-    context: CommandContext
-
-    @property
-    def operation(self) -> Operation:
-        assert self.server.operation is not None
-        return self.server.operation
 
     async def change(self, verb: str, volume_id: str, decide: Callable[[Any], volumes.Changes]) -> Volume:
         return cast(
