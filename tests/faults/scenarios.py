@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from msgspec.json import encode
+
 from api.v1.params import PARAMS
+from domain.decide.accepting import PLUGGING
+from domain.orders import PowerStateName, Report
 from domain.server import Server
 from domain.workflows import Undo
 from tests.faults import proof
@@ -24,21 +28,37 @@ from tests.faults.client import Client
 from tests.faults.deployment import Deployment
 from tests.faults.watch import Watch
 
-# Every step that an agent carries out for a command of /v1, on a server with a disk of its own; the deployment does not
-# offload by itself.
+# Commands that are given by other means than /v1: another API, or what a hypervisor shows.
+OTHERWISE = ("power-sync", "swap-volume", "extend-volume")
+# Every step that an agent carries out for a command, on a server with its own disk; nothing is offloaded by itself.
 AGENT_STEPS = tuple(
-    case for case in CASES if case.step.order and case.command in PARAMS and not case.offload and not case.volume_backed
+    case
+    for case in CASES
+    if case.step.order and case.command in (*PARAMS, *OTHERWISE) and not case.offload and not case.volume_backed
 )
+USERS_STEPS = tuple(case for case in AGENT_STEPS if case.command in PARAMS)
 CREATE_STOP_DELETE = tuple(case for case in AGENT_STEPS if case.command in ("create", "stop", "delete"))
-# Every undo that an agent carries out, by the last step of its workflow that can fail on a host: (case, undo).
+# Every undo that an agent carries out, by the last step of its workflow that can fail on a host: (case, undo). A killed
+# agent forgets that it has failed an order once, so an undo by the same order as its step would fail too.
 AGENT_UNDOS = tuple(
-    (case, undo) for case in AGENT_STEPS for undo in case.undos()[:1] if undo.order and case.step.undo == undo.name
+    (case, undo)
+    for case in AGENT_STEPS
+    for undo in case.undos()[:1]
+    if undo.order and case.step.undo == undo.name and undo.order != case.step.order
 )
 # Steps of the conductor: (command, step).
 CONTROL_STEPS = (("create", "schedule"), ("create", "create_ports"), ("delete", "delete_ports"))
 # Every undo of the conductor, by one order that fails: (case, undo).
 CONTROL_UNDOS = tuple(
-    {undo.name: (case, undo) for case in reversed(AGENT_STEPS) for undo in case.undos() if undo.control}.values()
+    {undo.name: (case, undo) for case in reversed(USERS_STEPS) for undo in case.undos() if undo.control}.values()
+)
+# What is reset in its middle: all that plugs, and one of each other kind.
+RESETS = tuple(
+    case
+    for case in AGENT_STEPS
+    if case.command in PLUGGING
+    or (case.command, case.step.name)
+    in (("create", "spawn"), ("stop", "power_off"), ("create-image", "snapshot"), ("delete", "destroy"))
 )
 LIFE = ("stop", "start", "pause", "unpause", "suspend", "resume", "reboot-hard", "delete")
 SIGHT_ATTEMPTS = 12
@@ -89,10 +109,31 @@ class Scene:
         """Give a command, with the parameters that it needs; the id of its server."""
         if command == "create":
             return await self.user.create(name)
+        if command in OTHERWISE:
+            await self._otherwise(command, name, server_id, volume_id)
+            return server_id
         who = self.admin if command == "shelve-offload" else self.user
         given = params(command, THINGS, self.watch.servers[server_id], volume_id)
         await who.give(command, server_id, given)
         return server_id
+
+    async def _otherwise(self, command: str, name: str, server_id: str, volume_id: str) -> None:
+        if command == "power-sync":
+            await self.seen(server_id, "running")
+        elif command == "swap-volume":
+            body = {"volumeAttachment": {"volumeId": await self.user.volume(name)}}
+            attachment = f"/compute/v2.1/servers/{server_id}/os-volume_attachments/{volume_id}"
+            await self.admin.ask("PUT", attachment, body)
+        else:
+            await self.user.ask("POST", f"/volume/v3/volumes/{volume_id}/action", {"os-extend": {"new_size": 2}})
+
+    async def seen(self, server_id: str, power_state: PowerStateName) -> None:
+        """The server's hypervisor shows this by itself, and its agent's report is kept."""
+        server = self.watch.servers[server_id]
+        report = Report(
+            uuid4().hex, str(server.host), server.id, "observed", server.generation, power_state=power_state, reason="?"
+        )
+        await self.watch.log.js.publish(f"reports.{server.host}.{server.id}", encode(report))
 
     async def delete_all(self) -> None:
         """Delete what still lives, and see that nothing of it is left."""
@@ -176,6 +217,36 @@ async def _in_their_steps(here: Scene, given: list[tuple[Target, str]]) -> None:
 
 def _missing(here: Scene, given: list[tuple[Target, str]]) -> list[Target]:
     return [target for target, one in given if not target.holds(here.watch.servers.get(one))]
+
+
+async def kill_after_resets(here: Scene, role: str) -> None:
+    """Servers in the middle of their steps, all reset; killed at once, while that is being settled."""
+    targets = [slow_step(case) for case in RESETS]
+    names = [f"{proof.RESET}{target.name}" for target in targets]
+    before = await asyncio.gather(*map(here.prepared, (target.case for target in targets), names))
+    pairs = list(zip(targets, names, before, strict=True))
+    ids = await asyncio.gather(*(here.begin(target.case.command, name, *one) for target, name, one in pairs))
+    await _in_their_steps(here, list(zip(targets, ids, strict=True)))
+    await asyncio.gather(*(here.admin.give("reset-state", one, {"state": "active"}) for one in ids))
+    await here.kill(role)
+    await here.watch.until(lambda: all(_is_settled(here.watch.servers[one]) for one in ids), "all is settled")
+    proof.assert_each_action_was_done_once(here.watch)
+    proof.assert_guests_are_as_the_log_says(here.watch, here.deployment)
+
+
+def _is_settled(server: Server) -> bool:
+    return server.operation is None and not server.owed and server.due is None
+
+
+async def kill_while_it_is_seen(here: Scene, role: str) -> None:
+    """Guests go off by themselves while a process dies: their servers are stopped, with the reason."""
+    ids = await here.new("seen-1", "seen-2", "seen-3")
+    await asyncio.gather(*(here.seen(one, "shutdown") for one in ids[:2]))
+    await here.kill(role)
+    await here.seen(ids[2], "shutdown")
+    await here.watch.until(lambda: all(here.watch.servers[one].vm_state == "stopped" for one in ids), "all are stopped")
+    for one in ids:
+        assert [event.body.message for event in here.watch.events(one) if event.phase == "observed"] == ["?"]
 
 
 async def kill_in_sight_of(here: Scene, role: str, target: Target, victims: int = 5) -> None:

@@ -72,6 +72,16 @@ async def test_during_every_undo_of_the_agents(killed: Killed) -> None:
         await scenarios.kill_during_steps(here, killed.role.name, targets)
 
 
+async def test_after_resets_in_the_middle_of_steps(killed: Killed) -> None:
+    async with scene(killed.deployment) as here:
+        await scenarios.kill_after_resets(here, killed.role.name)
+
+
+async def test_while_a_change_is_seen(killed: Killed) -> None:
+    async with scene(killed.deployment) as here:
+        await scenarios.kill_while_it_is_seen(here, killed.role.name)
+
+
 @pytest.mark.parametrize(("command", "step"), scenarios.CONTROL_STEPS)
 async def test_during_a_step_of_the_conductor(killed: Killed, command: str, step: str) -> None:
     case = next(case for case in CASES if (case.command, case.step.name) == (command, step))

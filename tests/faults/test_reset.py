@@ -1,8 +1,8 @@
 """An administrator resets a server in the middle of every step of a host: it settles, and log and guest agree again.
 
-The host is at the step, or was done with it and nobody heard. What the guest has is then what the log says: devices that
-were being plugged in are out and free for others, devices that were being taken out are there or gone for good, and
-what a host was told before the reset is not done after it.
+The host is at the step, or was done with it and nobody heard. What the guest has is then what the log says: devices
+that were being plugged in are out and free for others, devices that were being taken out are there or gone for good,
+and what a host was told before the reset is not done after it.
 """
 
 from __future__ import annotations
