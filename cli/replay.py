@@ -13,6 +13,9 @@ from cli.errors import Stop
 from cli.options import command
 from cli.settings import Tables
 
+LAG_SECONDS = 15.0  # how long a projector that runs may need to reach where the log is
+HOW_TO_CATCH_UP = "nothing follows the log. `chronova up` brings them up to it, `chronova replay` builds them anew"
+
 
 @click.command()
 @command
@@ -36,10 +39,16 @@ async def _replay(data: Path, verify: bool, database: str | None) -> None:
                     click.echo(f"the read models are built anew, up to position {position}")
                     return
                 differences = await projection.verify(place.log, place.database, tell)
+                position, last = await projection.lag(place.log, place.database, LAG_SECONDS if place.running else 0.0)
             except ReadModelUnavailable as error:
                 raise Stop(str(error)) from error
         for one in differences:
             click.echo(str(one))
         if differences:
             raise Stop("the read models differ from the log: `chronova replay` builds them anew")
+        if position < last:
+            raise Stop(
+                f"read model at {position}, log at {last}: its rows are right as far as they go, but "
+                + ("the projector does not follow the log; its log says why" if place.running else HOW_TO_CATCH_UP)
+            )
         click.echo("every row of the read models equals the fold of the log")

@@ -8,7 +8,7 @@ others by core NATS.
 
 Fails loudly: a commit that can not be folded stops it (`failed`), and the read model is then as old as it says. A
 database that is away is tried again until it is back. A read model that is missing, of another schema version, or not
-of this log is rebuilt before following starts.
+of this log is rebuilt before following starts; so is one whose file is removed or replaced while it is followed into.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ import nats.errors
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.envelope import Recorded
+from eventlog.errors import LogError, LogUnavailable
 from eventlog.follower import Follower
 from eventlog.log import EventLog
 from projections import replay
-from projections.database import connect, name_of
+from projections.database import ReadModelUnavailable, connect, name_of
+from projections.file_watch import LOOK_SECONDS, FileWatch
 from projections.rejections import RejectionFollower
 from projections.swap import RebuildInProgress
 from projections.waiting import SUBJECT, Horizon, horizon, news
@@ -44,10 +46,16 @@ SMALL_BATCH = 100
 # How long a start waits for a rebuild that another process is doing.
 OTHER_REBUILD_SECONDS = 600.0
 OTHER_REBUILD_PAUSE_SECONDS = 0.2
+# How long the end of a process may take to write what the log has more than the tables.
+CATCH_UP_SECONDS = 2.0
 # How long a stop waits for the batch in hand; a database that hangs longer is left to itself.
 STOP_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
+
+
+class _FileLost(Exception):
+    """The read model's file is not the one that was opened any more."""
 
 
 class Projector:
@@ -60,6 +68,8 @@ class Projector:
         self._gather = GATHER_SECONDS_FOR_OTHERS if announce else GATHER_SECONDS
         self._engine = connect(url)
         self._writer = Writer(self._engine)
+        self._file = FileWatch(url)
+        self._lost = ""  # why the file can not be gone on with
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
         self._name = name_of(url)
         self._horizon: Horizon = horizon(self._name)
@@ -81,6 +91,7 @@ class Projector:
         projector = cls(log, url, announce)
         projector._horizon.local = True
         projector._horizon.restart(await projector._run_in_thread(projector._writer.load))
+        projector._file.opened()
         projector._task = asyncio.create_task(projector._run(), name="projector")
         projector._task.add_done_callback(projector._finished)
         projector._rejections.start()
@@ -93,6 +104,12 @@ class Projector:
     def lag(self) -> int:
         """How many commits are known to wait."""
         return self._follower.lag() if self._follower is not None else 0
+
+    async def catch_up(self) -> None:
+        """What the log holds now is in the tables when this returns; given up when it lasts or NATS is away."""
+        with contextlib.suppress(LogError, TimeoutError):
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await self._horizon.reached(await self._log.last_position(), CATCH_UP_SECONDS)
 
     async def stop(self) -> None:
         """Stop after the batch in hand, at the latest after STOP_SECONDS for each part."""
@@ -115,20 +132,45 @@ class Projector:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
+                if self._lost:
+                    await self._run_in_thread(self._let_go)
+                    await _make_fit(self._log, self._url, None, self._lost)
                 position = await self._run_in_thread(self._writer.load)
+                if self._lost:
+                    self._lost = ""
+                    self._file.opened()
+                    self._horizon.replaced()
+                self._horizon.advance(position)
                 self._follower = await self._log.follow(position, self._handle, batch=BATCH, gather=self._gather)
                 self._horizon.hurry = self._follower.hurry
                 try:
-                    await asyncio.shield(self._follower.failed)
+                    await self._until_lost(self._follower)
                 finally:
                     await self._follower.stop()
+            except _FileLost as lost:
+                logger.warning("%s: building it anew from the log", lost)
+                self._lost = str(lost)
             except Fenced as fenced:
                 logger.info("following again: %s", fenced)
                 pause = FIRST_PAUSE_SECONDS
-            except (DBAPIError, self._writer.driver_error) as error:
-                logger.warning("the read model's database failed, trying again in %.2f s: %s", pause, error)
+            except (DBAPIError, self._writer.driver_error, LogUnavailable, ReadModelUnavailable) as error:
+                logger.warning("the read model can not be written, trying again in %.2f s: %s", pause, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _until_lost(self, follower: Follower) -> None:
+        """Until the follower fails. Raises what it failed with, or _FileLost."""
+        while (found := self._file.look()) == "same":
+            await asyncio.wait([follower.failed], timeout=LOOK_SECONDS)
+            if follower.failed.done():
+                follower.failed.result()
+        raise _FileLost(f"the file of the read model is {found}")
+
+    def _let_go(self) -> None:
+        """Leave the lost file and clear its place."""
+        self._file.clear()
+        self._writer.close()
+        self._engine.dispose()
 
     async def _handle(self, batch: list[Recorded]) -> None:
         most = SMALL_BATCH if self._writer.is_sqlite else BATCH
@@ -164,10 +206,10 @@ class Projector:
             self.failed.set_exception(error)
 
 
-async def _make_fit(log: EventLog, url: str, progress: Callable[[int, int], None] | None) -> None:
-    """Rebuild the read model if it can not be continued, or wait for whoever is doing that already."""
+async def _make_fit(log: EventLog, url: str, progress: Callable[[int, int], None] | None, reason: str = "") -> None:
+    """Rebuild the read model if it can not be continued (or for `reason`), or wait for whoever is doing that."""
     deadline = asyncio.get_running_loop().time() + OTHER_REBUILD_SECONDS
-    while reason := await replay.unfit(log, url):
+    while reason := reason or await replay.unfit(log, url):
         logger.info("building the read model: %s", reason)
         try:
             await replay.rebuild(log, url, progress)
@@ -176,3 +218,4 @@ async def _make_fit(log: EventLog, url: str, progress: Callable[[int, int], None
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(OTHER_REBUILD_PAUSE_SECONDS)
+            reason = ""

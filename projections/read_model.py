@@ -23,6 +23,7 @@ from domain.server import Server, decode_server
 from projections import queries, queries_servers
 from projections.database import ReadModelUnavailable, Statements, connect, name_of, version_of
 from projections.facts import position_of
+from projections.file_watch import FileWatch
 from projections.queries import EventQuery
 from projections.queries_actions import ActionQuery, read_action, read_actions, with_steps
 from projections.query import MAX_LIMIT, InvalidQuery, MarkerNotFound, ServerQuery
@@ -70,6 +71,8 @@ class ReadModel:
         self._subscription: Subscription | None = None
         self._looking: asyncio.Task[None] | None = None
         self._patience = 0.0
+        self._url = url
+        self._file = FileWatch(url)
 
     @classmethod
     async def open(cls, url: str, *, nats: Client | None = None, timeout: float = OPEN_SECONDS) -> ReadModel:
@@ -80,12 +83,15 @@ class ReadModel:
         await asyncio.to_thread(_wait_for_tables, url, timeout)
         model = cls(url)
         await model._look()
+        model._file.opened()
+        model._horizon.on_replaced.append(model._reopen)
         if nats is not None:
             model._subscription = await nats.subscribe(SUBJECT, cb=model._on_news)
         model._looking = asyncio.create_task(model._keep_looking(), name="read model position")
         return model
 
     async def close(self) -> None:
+        self._horizon.on_replaced.remove(self._reopen)
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking], timeout=CLOSE_SECONDS)
@@ -147,11 +153,17 @@ class ReadModel:
         found = await self._reader.small(lambda connection: connection.rows(sql, (LOG,)))
         self._horizon.advance(found[0][0])
 
+    def _reopen(self) -> None:
+        self._file.opened()
+        self._reader.renew()
+
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(IDLE_LOOK_SECONDS)
             if not self._horizon.local:
                 with contextlib.suppress(Exception):  # a database that is away is reported by those who read it
+                    if self._file.may_open() and await asyncio.to_thread(_has_tables, self._url):
+                        self._reopen()
                     await self._look()
 
     async def _on_news(self, message: Msg) -> None:
@@ -363,6 +375,14 @@ def _execute(connection: ReadConnection, statement: Select[Any]) -> Sequence[Any
     except DataError as error:
         # What RE2 could read, PostgreSQL could not.
         raise InvalidQuery(f"the database can not read a pattern: {error.orig}") from error
+
+
+def _has_tables(url: str) -> bool:
+    engine = connect(url)
+    try:
+        return version_of(engine) == SCHEMA_VERSION
+    finally:
+        engine.dispose()
 
 
 def _wait_for_tables(url: str, timeout: float) -> None:

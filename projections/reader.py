@@ -2,7 +2,7 @@
 
 A point read in SQLite costs a few microseconds, a hop to another thread fifty; so small reads of SQLite run where they
 are asked for, on a connection of their own, and all others in a small pool of threads. Every statement sees the newest
-committed rows. A connection that broke is replaced and the read tried once more.
+committed rows. A connection that broke is replaced and the read tried once more; after `renew` all of them are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ READ_THREADS = 4
 class ReadConnection:
     """One connection of one thread."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, generation: int) -> None:
+        self.generation = generation
         self._connection = connection
         self._driver: Any = connection.connection.driver_connection
 
@@ -60,6 +61,7 @@ class Reader:
         self._local = threading.local()
         self._connections: list[ReadConnection] = []
         self._lock = threading.Lock()
+        self._generation = 0
 
     async def small(self, read: Callable[[ReadConnection], T]) -> T:
         """A read of a few rows by key."""
@@ -70,6 +72,10 @@ class Reader:
     async def large(self, read: Callable[[ReadConnection], T]) -> T:
         """Any other read."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, read)
+
+    def renew(self) -> None:
+        """Open every connection anew before it is used again: what they were opened on is another file now."""
+        self._generation += 1
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -90,8 +96,13 @@ class Reader:
 
     def _connection(self) -> ReadConnection:
         connection: ReadConnection | None = getattr(self._local, "connection", None)
+        if connection is not None and connection.generation != self._generation:
+            connection.discard()
+            connection = None
         if connection is None:
-            connection = ReadConnection(self._engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
+            generation = self._generation
+            opened = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection = ReadConnection(opened, generation)
             self._local.connection = connection
             with self._lock:
                 self._connections.append(connection)

@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]  # commits done, commits in all
 # Rounds of catching up with a log that grows during a rebuild before the rest is left to the projector.
 CATCH_UP_ROUNDS = 5
 MAX_DIFFERENCES = 20
+LAG_PAUSE_SECONDS = 0.1
 
 
 async def unfit(log: EventLog, url: str) -> str:
@@ -79,10 +80,29 @@ async def rebuild(log: EventLog, url: str, progress: Progress | None = None) -> 
         return writer.position
 
 
+async def lag(log: EventLog, url: str, seconds: float) -> tuple[int, int]:
+    """The positions of the read model and of the log, after waiting at most `seconds` for the first to reach the other.
+
+    What the log gains while it is waited for does not count: the read model has to reach where the log is now.
+    """
+    wanted = await log.last_position()
+    deadline = asyncio.get_running_loop().time() + seconds
+    engine = connect(url)
+    try:
+        while (position := (await asyncio.to_thread(_position, engine))[0]) < wanted:
+            if asyncio.get_running_loop().time() >= deadline:
+                break
+            await asyncio.sleep(LAG_PAUSE_SECONDS)
+        return position, wanted
+    finally:
+        engine.dispose()
+
+
 async def verify(log: EventLog, url: str, progress: Progress | None = None) -> list[Difference]:
     """Compare the live rows with a fresh fold of the log up to the same position. Empty: byte-equal.
 
-    At most the first `MAX_DIFFERENCES` are returned. Raises ReadModelUnavailable when there is nothing to compare.
+    At most the first `MAX_DIFFERENCES` are returned. Whether that position is the log's own is for `lag` to say.
+    Raises ReadModelUnavailable when there is nothing to compare.
     """
     live = connect(url)
     try:

@@ -99,6 +99,8 @@ def _copy_file(second: Engine, live: URL) -> None:
     assert source_path is not None
     assert live_path is not None
     second.dispose()
+    if not Path(live_path).exists():
+        _remove(Path(live_path))  # the log that a removed file left is not the new one's
     with closing(sqlite3.connect(source_path)) as source:
         try:
             _copy_into(source, live_path)

@@ -20,7 +20,7 @@ class Horizon:
     """How far a read model is known to be. `local`: the projector that moves it runs in this process.
 
     `expected` is the newest position that this process has answered for: whoever reads next has to be shown it. `hurry`
-    is called when somebody begins to wait.
+    is called when somebody begins to wait. `on_replaced`: what to call when the tables are in another file than before.
     """
 
     def __init__(self) -> None:
@@ -28,6 +28,7 @@ class Horizon:
         self.expected = 0
         self.local = False
         self.hurry: Callable[[], None] = _nothing
+        self.on_replaced: list[Callable[[], None]] = []
         self._waiting: list[tuple[int, int, asyncio.Future[bool]]] = []
         self._tie = count()
 
@@ -46,6 +47,11 @@ class Horizon:
         """Begin again, wherever that is: a projector starts, perhaps on another log."""
         self.position = 0
         self.advance(position)
+
+    def replaced(self) -> None:
+        """The tables are in another file: who reads has to open it."""
+        for call in self.on_replaced:
+            call()
 
     async def reached(self, position: int, timeout: float) -> bool:
         """Whether the position was reached within `timeout` seconds."""

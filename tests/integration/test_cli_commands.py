@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -230,8 +233,16 @@ def test_garbage_is_not_restored_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_log_goes_out_of_one_directory_and_into_another(tmp_path: Path) -> None:
     source, target, file = tmp_path / "source", tmp_path / "target", tmp_path / "log.jsonl"
+    old = tmp_path / "old.db"
     with running(source) as system, system.client() as client:
+        with closing(sqlite3.connect(source / "read-models.db")) as live, closing(sqlite3.connect(old)) as copy:
+            live.backup(copy)
         server = system.create_server(client, "traveller")
+    caught_up = chronova("replay", "--verify", data=source)
+    assert caught_up.returncode == 0, caught_up.stderr
+    behind = chronova("replay", "--verify", "--database", f"sqlite:///{old}", data=source)
+    assert behind.returncode == 1
+    assert re.search(r"chronova: read model at \d+, log at \d+: ", behind.stderr), behind.stderr
     assert chronova("audit", "export", file, data=source).returncode == 0
     assert chronova("audit", "verify", file, data=source).returncode == 0
     assert chronova("replay", data=source).returncode == 0

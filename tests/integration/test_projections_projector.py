@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from eventlog.envelope import Event
 from eventlog.log import EventLog
-from projections import replay
+from projections import replay, waiting
 from projections.database import ReadModelUnavailable, connect
 from projections.projector import Projector
 from projections.query import ServerQuery
@@ -158,6 +159,70 @@ async def test_a_lost_file_comes_back_by_itself(event_log: EventLog, tmp_path: P
     assert all_rows(url) == before
 
 
+@pytest.mark.parametrize("how", ["removed with all beside it", "removed alone", "replaced"])
+async def test_a_file_that_is_lost_under_a_projector_is_made_anew_and_read(
+    event_log: EventLog, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/read-model.db"
+    world = lively()
+    await append_all(event_log, world)
+    projector = await Projector.start(event_log, url)
+    beside = await ReadModel.open(url)
+    waiting._horizons[asyncio.get_running_loop()].clear()
+    elsewhere = await ReadModel.open(url)  # as in a process of its own
+    if how == "replaced":
+        fill(f"sqlite:///{tmp_path}/other.db", World().log)
+        (tmp_path / "other.db").replace(tmp_path / "read-model.db")
+    else:
+        for path in tmp_path.glob("read-model.db*" if "all" in how else "read-model.db"):
+            path.unlink()
+    before = len(world.log)
+    new = world.active("after")
+    last = await append_all(event_log, world, start=before)
+    async with asyncio.timeout(60):
+        # Opening it before that would be opening it over what the lost one left.
+        while not any("anew from the log" in record.message for record in caplog.records):
+            await asyncio.sleep(0.05)
+        while not (tmp_path / "read-model.db").exists() or await _at(event_log, url) != last:
+            await asyncio.sleep(0.05)
+        for read in (beside, elsewhere):
+            while await read.server(new) != world.servers[new]:
+                await asyncio.sleep(0.05)
+    # It follows again, and the rebuild has ended.
+    more = world.active("more")
+    assert await beside.wait_for(await append_all(event_log, world, start=last), 60)
+    assert await beside.server(more) == world.servers[more]
+    await beside.close()
+    await elsewhere.close()
+    await projector.stop()
+    assert await replay.verify(event_log, url) == []
+
+
+async def _at(log: EventLog, url: str) -> int:
+    """Where the read model is; 0 while it is being made."""
+    try:
+        return (await replay.lag(log, url, 0))[0]
+    except DBAPIError:
+        return 0
+
+
+async def test_a_read_model_that_is_behind_is_told_apart_from_one_that_is_wrong(
+    event_log: EventLog, database_url: str
+) -> None:
+    world = lively()
+    await append_all(event_log, world)
+    await replay.rebuild(event_log, database_url)
+    behind = len(world.log)
+    world.active()
+    last = await append_all(event_log, world, start=behind)
+    assert await replay.verify(event_log, database_url) == []
+    assert await replay.lag(event_log, database_url, 0) == (behind, last)
+    waits = asyncio.create_task(replay.lag(event_log, database_url, 60))
+    projector = await Projector.start(event_log, database_url)
+    assert await waits == (last, last)
+    await projector.stop()
+
+
 async def test_a_damaged_file_is_replaced(event_log: EventLog, tmp_path: Path) -> None:
     path = tmp_path / "read-model.db"
     path.write_bytes(b"this is no database" * 1000)
@@ -192,8 +257,6 @@ async def test_the_read_model_of_another_log_is_replaced(event_log: EventLog, da
 
 
 async def test_a_reader_in_another_process_learns_the_position(event_log: EventLog, database_url: str) -> None:
-    from projections import waiting
-
     projector = await Projector.start(event_log, database_url)
     # As in a process of its own: a horizon that no projector here moves.
     waiting._horizons[asyncio.get_running_loop()].clear()
