@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import data_dir, preflight
 from cli import options as shared
-from cli import preflight
 from cli.options import command
-from cli.settings import MAX_HOSTS, Tables, option
+from cli.settings import MAX_HOSTS, PlacePath, Tables, option
 
 if TYPE_CHECKING:
     from cli.roles import RoleOptions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @shared.REPLICAS
 @shared.DATABASE
 @shared.ARCHIVE
-@option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="JSON, written once the API answers.")
+@option("--ready-file", type=PlacePath(path_type=Path, dir_okay=False), help="JSON, written once the API answers.")
 @option("--agent-per-host/--agents-together", default=False, help="A process of its own for every simulated host.")
 @option(
     "--nats-sync",
@@ -42,7 +42,12 @@ def up(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
 
     if (values["replicas"] or 1) > 1 and not values["nats"]:
         raise click.UsageError("the embedded NATS is one server: for --replicas, name a cluster with --nats")
-    run_up(UpOptions(data=data, config=config, **values))
+    run_up(UpOptions(data=data, config=config, private=guests_are_ours(tables), **values))
+
+
+def guests_are_ours(tables: Tables) -> bool:
+    """Guests run as chronova's own user. A libvirtd that was named may run them as another, who reads the disks."""
+    return not tables.driver.get("uri")
 
 
 def _role(name: str, function: Any) -> Any:
@@ -79,7 +84,9 @@ def _role_options(
         raise click.UsageError("where is NATS? give --nats URL (`chronova up` brings one of its own)")
     preflight.nats_must_answer(nats)
     logging.set_up(log_level, role)
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir.claim(data)
+    if guests_are_ours(tables):
+        data_dir.keep_private(data)
     return RoleOptions(
         data=data,
         nats=nats,

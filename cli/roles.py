@@ -1,7 +1,7 @@
 """One role's process: composes the rooms by hand, tells that it is ready, and drains when it is told to stop.
 
 `control` is api, conductor, projector and archive in one event loop; `api`, `conductor`, `projector` and `archive` are
-the same functions alone, for more than one machine. SIGTERM and SIGINT drain: no new requests, the open ones are
+the same functions alone, for more than one machine. SIGTERM, SIGINT, SIGHUP drain: no new requests, the open ones are
 finished, steps in hand are left to the next start, which continues from the log. A role that can not go on ends with an
 exception, and its supervisor starts it again.
 """
@@ -70,8 +70,9 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 def stop_on_signals() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` asks to ignore it
+            loop.add_signal_handler(number, stop.set)
     return stop
 
 
@@ -137,6 +138,7 @@ async def _start_parts(
     if "projector" in parts:
         projector = await Projector.start(log, options.database, announce=not parts >= {"api", "conductor"})
         stack.push_async_callback(projector.stop)
+        stack.push_async_callback(projector.catch_up)
         failures.append(projector.failed)
     if "archive" in parts:
         from eventlog.archiver import Archiver

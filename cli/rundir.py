@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cli import data_dir
 from cli.errors import Stop
 
 
@@ -25,13 +26,11 @@ class DataLock:
     @classmethod
     def take(cls, data: Path) -> DataLock:
         """Raises Stop if another process has it, or if the directory can not be used."""
+        data_dir.claim(data)
         try:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(lock_path(data), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise Stop(
-                f"the data directory {data} can not be used: {error.strerror}; choose one with --data"
-            ) from error
+            raise data_dir.not_usable(data, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,6 +56,10 @@ def write_json(path: Path, content: dict[str, Any], mode: int = 0o600) -> None:
         json.dump(content, file, indent=2)
         file.write("\n")
     os.replace(fresh, path)
+
+
+def lock_path(data: Path) -> Path:
+    return data / "lock"
 
 
 def note_path(data: Path) -> Path:

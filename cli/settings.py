@@ -30,6 +30,15 @@ MAX_HOSTS = 5000
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
+class PlacePath(click.Path):
+    """A path that is one: the empty text would be the directory that one happens to be in."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("an empty text names no place", parameter, context)
+        return super().convert(value, parameter, context)
+
+
 @dataclass(frozen=True)
 class Tables:
     """The tables of the configuration file with the environment applied."""

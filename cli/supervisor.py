@@ -44,7 +44,7 @@ class Supervisor:
         self.changed: Callable[[], None] = lambda: None
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT. Raises Stop if a child can not be brought up."""
+        """Until SIGTERM, SIGINT or SIGHUP. Raises Stop if a child can not be brought up."""
         self._catch_signals()
         try:
             if self.nats is not None:
@@ -148,6 +148,8 @@ class Supervisor:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which is what `nohup` asks for
+            signal.signal(signal.SIGHUP, stop)
         self._watch(read_end, lambda: _drain(read_end))
 
     def _watch(self, descriptor: int, handle: Callable[[], None]) -> None:

@@ -19,11 +19,12 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli import keys, preflight, rundir
+from cli import data_dir, keys, preflight, rundir
 from cli.children import Child
 from cli.errors import Stop
 from cli.supervisor import Supervisor, bound_log
@@ -52,20 +53,28 @@ class UpOptions:
     agent_per_host: bool
     nats_sync: str
     log_level: str
+    private: bool
 
 
 def up(options: UpOptions) -> None:
-    """Run until SIGTERM or SIGINT. Raises Stop."""
+    """Run until SIGTERM, SIGINT or SIGHUP. Raises Stop."""
     begun = time.monotonic()
+    data_dir.must_be_ours(options.data)
     _must_have_room(options.data)
+    _must_take_ready_file(options)
     if options.nats:
         preflight.nats_must_answer(options.nats)
         preflight.nats_must_replicate(options.nats, options.replicas)
     if options.database:
         preflight.database_must_answer(options.database)
+    # A directory of before is locked first, which says who else runs on it; a new one is made when the address is ours.
+    listener = None if rundir.lock_path(options.data).exists() else _listen(options.listen)
     lock = rundir.DataLock.take(options.data)
     try:
         _end_leftovers(options.data)
+        listener = listener or _listen(options.listen)
+        if options.private:
+            data_dir.keep_private(options.data)
         if options.ready_file is not None:
             options.ready_file.unlink(missing_ok=True)
         _allow_many_files()
@@ -73,7 +82,6 @@ def up(options: UpOptions) -> None:
         logs.mkdir(mode=0o700, exist_ok=True)
         for log in logs.glob("*.log"):
             bound_log(log)
-        listener = _listen(options.listen)
         driver = _best_driver() if options.driver == "auto" else options.driver
         groups = _agent_groups(options.hosts, driver, options.agent_per_host)
         nats = None if options.nats else _start_nats(options, groups, logs)
@@ -264,6 +272,15 @@ def _must_have_room(data: Path) -> None:
         )
 
 
+def _must_take_ready_file(options: UpOptions) -> None:
+    """Its directory is there, or is the data directory, which is made. A misspelt one would be waited in for ever."""
+    if options.ready_file is None:
+        return
+    folder = options.ready_file.expanduser().absolute().parent
+    if not folder.is_dir() and folder != options.data:
+        raise Stop(f"--ready-file {options.ready_file}: there is no directory {folder}; make it, or name another", 2)
+
+
 def _end_leftovers(data: Path) -> None:
     """Wait for processes of a start whose supervisor was killed; they are ending already."""
     deadline = time.monotonic() + LEFTOVER_SECONDS
@@ -284,4 +301,5 @@ def _allow_many_files() -> None:
 
 
 def _say(line: str) -> None:
-    print(f"chronova: {line}", flush=True)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"chronova: {line}", flush=True)

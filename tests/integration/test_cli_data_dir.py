@@ -1,0 +1,98 @@
+"""The data directory of `chronova up`: refused before anything is written, closed to others, left in peace."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import data_dir
+from cli.errors import Stop
+from tests.running import chronova, running
+
+pytestmark = pytest.mark.xdist_group("chronova up")
+SIMULATED = ("up", "--driver", "simulated", "--listen", "127.0.0.1:0")
+
+
+def test_no_name_is_no_directory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "cli.main", *SIMULATED, "--data", ""],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "--data" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_of_something_else_is_refused_untouched(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    done = chronova(*SIMULATED, data=tmp_path)
+    assert done.returncode == 1
+    assert "something else (passwd)" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["passwd"]
+
+
+def test_an_address_that_is_taken_or_a_ready_file_without_a_place_makes_no_directory(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = chronova("up", "--driver", "simulated", "--listen", address, data=tmp_path / "data")
+    assert done.returncode == 1
+    assert address in done.stderr
+    done = chronova(*SIMULATED, "--ready-file", tmp_path / "no" / "such" / "ready.json", data=tmp_path / "data")
+    assert done.returncode == 2
+    assert f"there is no directory {tmp_path}/no/such" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ours", ["nats/jetstream", "keys/secrets", "agents/host-1/journal.db", "read-models.db"])
+def test_a_directory_of_before_there_was_a_mark_is_known_by_what_it_holds(tmp_path: Path, ours: str) -> None:
+    (tmp_path / "notes of its owner").touch()
+    with pytest.raises(Stop, match="notes of its owner"):
+        data_dir.claim(tmp_path)
+    (tmp_path / ours).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / ours).touch()
+    data_dir.claim(tmp_path)
+    (tmp_path / ours).unlink()
+    data_dir.claim(tmp_path)  # it is marked now
+
+
+@pytest.mark.parametrize("brought", ["keys", "archive", "lost+found"])
+def test_parts_that_were_brought_along_are_no_reason_to_refuse(tmp_path: Path, brought: str) -> None:
+    (tmp_path / brought).mkdir()
+    data_dir.claim(tmp_path)
+    assert (tmp_path / data_dir.MARK).exists()
+
+
+def test_a_directory_that_others_could_read_is_closed_and_a_hangup_is_a_stop(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    (data / "agents" / "host-1").mkdir(parents=True)
+    (data / "read-models.db").touch()
+    for path in (data / "agents", data / "agents" / "host-1", data / "read-models.db"):
+        path.chmod(0o755)
+    with running(data) as system:
+        system.process.send_signal(signal.SIGHUP)
+        assert system.process.wait(60) == 0
+        assert "chronova: stopped" in system.process.communicate()[0]
+    made = [path for path in data.rglob("*") if not path.is_relative_to(data / "agents" / "host-1")]
+    assert not [path for path in made if path.name != data_dir.MARK and path.stat().st_mode & 0o077]
+
+
+def test_an_interrupt_while_a_command_is_imported_shows_no_traceback() -> None:
+    # A test run in the background of a shell hands down that interrupts are ignored. This one comes in the middle.
+    program = (
+        "import sys; sys.argv[0] = '/bin/chronova'\n"
+        "import cli, os, signal; os.kill(os.getpid(), signal.SIGINT); import cli.main; cli.main.main()"
+    )
+    command = ["env", "--default-signal=INT", sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
