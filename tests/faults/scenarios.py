@@ -229,13 +229,12 @@ async def kill_after_resets(here: Scene, role: str) -> None:
     await _in_their_steps(here, list(zip(targets, ids, strict=True)))
     await asyncio.gather(*(here.admin.give("reset-state", one, {"state": "active"}) for one in ids))
     await here.kill(role)
-    await here.watch.until(lambda: all(_is_settled(here.watch.servers[one]) for one in ids), "all is settled")
+    servers = here.watch.servers
+    await here.watch.until(
+        lambda: all(servers[one].operation is None and not servers[one].owed for one in ids), "all is settled"
+    )
     proof.assert_each_action_was_done_once(here.watch)
     proof.assert_guests_are_as_the_log_says(here.watch, here.deployment)
-
-
-def _is_settled(server: Server) -> bool:
-    return server.operation is None and not server.owed and server.due is None
 
 
 async def kill_while_it_is_seen(here: Scene, role: str) -> None:

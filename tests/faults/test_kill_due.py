@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from domain.server import Server
+from domain.server import decode_server
 from domain.workflows import FOLLOWERS
 from tests.faults import proof
 from tests.faults.catalogue import CASES, Case, named
@@ -19,7 +19,7 @@ from tests.faults.scenarios import Scene, scene
 
 pytestmark = pytest.mark.xdist_group("faults-due")
 
-SECONDS = 4.0
+SECONDS = 3.0
 CONFIG = f"""
 [commands]
 shelved_offload_seconds = {SECONDS}
@@ -47,8 +47,13 @@ def follower_of(command: str) -> Case:
     return next(case for case in CASES if case.command == follower and case.step.order)
 
 
-def follows(server: Server, command: str) -> bool:
-    return server.operation is not None and server.operation.command == FOLLOWERS[command]
+def had_its_time(here: Scene, server_id: str) -> bool:
+    states = [decode_server(one.commit.state) for one in here.watch.commits[server_id]]
+    return any(state.due is not None for state in states)
+
+
+def follows(here: Scene, server_id: str, command: str) -> bool:
+    return any(event.type == f"server.{FOLLOWERS[command]}.accepted" for event in here.watch.events(server_id))
 
 
 async def waiting(here: Scene, command: str) -> str:
@@ -64,10 +69,10 @@ async def test_what_is_due_comes(deployment: Deployment, role: str) -> None:
     async with scene(deployment) as here:
         ids = await asyncio.gather(*(waiting(here, command) for command in ENDS))
         servers = here.watch.servers
-        await here.watch.until(lambda: all(servers[one].due for one in ids), "all have their time")
+        await here.watch.until(lambda: all(had_its_time(here, one) for one in ids), "all have their time")
         await here.kill(role)
         pairs = list(zip(ids, ENDS, strict=True))
-        await here.watch.until(lambda: any(follows(servers[one], command) for one, command in pairs), "a time has come")
+        await here.watch.until(lambda: any(follows(here, *pair) for pair in pairs), "a time has come")
         await here.kill(role)
         await here.watch.until(
             lambda: all(servers[one].vm_state == ENDS[command] for one, command in pairs), "all have come"
