@@ -41,6 +41,46 @@ def _act(line: str, *actions: str, cloud: str = MEMBER) -> Typed:
     return Typed(line, cloud, actions=actions)
 
 
+# What is around images and volumes: shared, protected, extended, reverted, copied; and what is not offered.
+_STORAGE = (
+    *_member(
+        "image set --shared --protected --tag blue --min-disk 1 other",
+        "image unset --tag blue other",
+        "image member list other",
+    ),
+    Typed("image delete other", refused="is protected and cannot be deleted"),
+    *_member("image set --unprotected --min-disk 0 other"),
+    *_admin(
+        "image add project other admin",
+        "image set --accept other",
+        "image remove project other admin",
+        "image set --deactivate other",
+        "image set --activate other",
+    ),
+    *_member(
+        "image set --property hw_disk_bus=scsi other",
+    ),
+    Typed("server create --image other --flavor m1.nano --nic none never", refused="hw_disk_bus=scsi is not offered"),
+    *_member(
+        "image unset --property hw_disk_bus other",
+        "volume type show default",
+        "volume set --size 2 --bootable --image-property a=b again",
+        "volume unset --image-property a again",
+        "volume set --non-bootable --read-only again",
+        "volume set --read-write --no-property again",
+        "volume snapshot set --description mine --property a=b snap",
+        "volume snapshot unset --property a snap",
+        "volume create --source again --size 2 third",
+        "volume summary",
+        "volume delete third",
+    ),
+    *_admin("volume service list", "volume list --all-projects"),
+    *_member("volume snapshot create --volume again spare", "volume revert spare", "volume snapshot delete spare"),
+    Typed("volume create --size 1 --type shared never", refused="Volume type with name shared could not be found"),
+    Typed("volume backup create --name never data", refused="Make a snapshot, or an image of the volume"),
+    Typed("volume transfer request create data", refused="not offered here"),
+)
+
 _BEFORE = (
     *_member(
         "keypair create made",
@@ -95,6 +135,9 @@ _BEFORE = (
         "volume create --snapshot snap --size 1 again",
         "volume create --image tiny --size 1 root",
         "volume type list",
+    ),
+    *_STORAGE,
+    *_member(
         "server group create --policy anti-affinity apart",
         "server group list",
         "server group show apart",
@@ -193,7 +236,12 @@ _SERVER = (
     _act("server shelve --offload --wait first", "shelve"),
     _act("server unshelve --wait first", "unshelve"),
     _act("server add volume first data", "attach_volume"),
+    Typed("volume delete data", refused="has 1 snapshots"),
+    _act("volume snapshot create --volume data --force live", "snapshot_volume"),
+    _act("volume set --size 2 data", "extend_volume"),
     *_member(
+        "volume snapshot show live",
+        "volume snapshot delete live",
         "server volume list first",
         "server volume set --delete-on-termination first data",
         "server volume set --preserve-on-termination first data",

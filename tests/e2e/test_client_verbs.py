@@ -93,7 +93,8 @@ def _servers(api: httpx.Client) -> list[dict[str, str]]:
 def _wait_until_quiet(api: httpx.Client) -> None:
     def quiet() -> bool:
         volumes = api.get("/volume/v3/volumes/detail?all_tenants=1").json()["volumes"]
-        moving = {"creating", "attaching", "detaching", "deleting"}
+        volumes += api.get("/volume/v3/snapshots/detail?all_tenants=1").json()["snapshots"]
+        moving = {"creating", "attaching", "detaching", "deleting", "extending", "reverting"}
         states = [one["OS-EXT-STS:task_state"] for one in _servers(api)]
         busy = [one for one in api.get("/v1/servers?limit=1000").json()["servers"] if one.get("operation")]
         return not any(states) and not busy and not moving & {one["status"] for one in volumes}
