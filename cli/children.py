@@ -21,6 +21,7 @@ from cli.errors import Stop
 MAX_PAUSE_SECONDS = 10.0
 STABLE_SECONDS = 30.0
 GIVE_UP_AFTER = 3
+SAY = "say "
 
 
 @dataclass
@@ -67,12 +68,18 @@ class Child:
         self.is_ready = False
         self.restart_at = 0.0
 
-    def took_notice(self) -> str:
-        """What the child just told on its pipe; empty when it closed it."""
-        told = os.read(self.ready_fd, 4096).decode(errors="replace").strip()
-        if told:
+    def took_notice(self) -> list[str] | None:
+        """The lines that the child just told on its pipe to be said at the terminal; None when it closed it.
+
+        Any other line tells that it is ready.
+        """
+        told = os.read(self.ready_fd, 4096).decode(errors="replace").splitlines()
+        if not told:
+            return None
+        said = [line.removeprefix(SAY) for line in told if line.startswith(SAY)]
+        if len(said) < len(told):
             self.was_ready = self.is_ready = True
-        return told
+        return said
 
     def ended(self) -> None:
         """Note the end of the process, and when to start it again."""

@@ -14,6 +14,7 @@ PARTS = {"nats", "archive", "images", "volumes", "agents", "keys", "logs", "run"
 PARTS |= {"passwords.json", "clouds.yaml", "ready.json", "lost+found"}
 # What only chronova makes: a directory of a version that did not mark its own.
 OURS = ("nats/jetstream", "read-models.db", "keys/secrets", "agents/journal.db")
+LOG_STREAM = "CHRONOVA_LOG"  # eventlog.log.DEFAULT_STREAM, without loading all that the log needs
 FOLDERS = ("nats", "archive", "images", "volumes", "agents", "keys", "logs", "run")
 
 

@@ -6,6 +6,7 @@ plus `tables`, the tables of the configuration file.
 
 from __future__ import annotations
 
+import getpass
 import signal
 import sys
 import traceback
@@ -81,6 +82,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             sys.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise  # click ends quietly when nobody reads on
+        except PermissionError as error:
+            if debug:
+                traceback.print_exc()
+            click.echo(f"chronova: {_rights(error)}", err=True)
+            sys.exit(1)
         except Exception as error:  # the boundary to the person at the terminal: one line, the rest with --debug
             if debug:
                 traceback.print_exc()
@@ -109,6 +115,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     ):
         wrapped = decorate(wrapped)
     return wrapped
+
+
+def _rights(error: PermissionError) -> str:
+    where = error.filename or "a file that it needs"
+    return (
+        f"user {getpass.getuser()} may not use {where} ({error.strerror}): run this as the user who runs "
+        "`chronova up`, or give that user the path"
+    )
 
 
 def _apply_config(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:

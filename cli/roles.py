@@ -77,10 +77,16 @@ def stop_on_signals() -> asyncio.Event:
 
 
 def tell(what: str) -> None:
-    """Tell the supervisor, if there is one."""
+    """Tell the supervisor, if there is one: that this is ready, or what it is to say to the person at the terminal."""
     descriptor = int(os.environ.get("CHRONOVA_NOTIFY_FD", "-1"))
     if descriptor >= 0:
         os.write(descriptor, what.encode() + b"\n")
+
+
+def _say(line: str) -> None:
+    from cli.children import SAY
+
+    tell(f"{SAY}{line}")
 
 
 async def agent(options: RoleOptions) -> None:
@@ -145,6 +151,13 @@ async def _start_parts(
 
         archiver = Archiver(log, options.archive or options.data / "archive")
         stack.push_async_callback(archiver.stop)
+        from cli.watching import watch_disk, watch_log
+
+        for watching in (
+            watch_log(log, options.archive or options.data / "archive", _say),
+            watch_disk(options.data, _say),
+        ):
+            stack.push_async_callback(_cancel, asyncio.create_task(watching, name="watching"))
     if not parts & {"conductor", "api"}:
         tell("ready")
         return failures
@@ -271,12 +284,14 @@ async def open_log(options: RoleOptions, stop: asyncio.Event | None = None) -> A
     deadline = asyncio.get_running_loop().time() + NATS_SECONDS
     while True:
         try:
-            return await EventLog.open(
+            log = await EventLog.open(
                 list(options.nats),
                 user=options.nats_user,
                 password=options.nats_password,
                 replicas=options.replicas,
             )
+            log.disk = options.data / "nats" if (options.data / "nats" / "jetstream").is_dir() else None
+            return log
         except StreamMismatch as error:
             raise Stop(str(error)) from error
         except LogUnavailable as error:

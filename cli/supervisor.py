@@ -90,8 +90,11 @@ class Supervisor:
         self._watch(ready, lambda: self._told(child, ready))
 
     def _told(self, child: Child, descriptor: int) -> None:
-        if not child.took_notice():
+        said = child.took_notice()
+        if said is None:
             self._unwatch(descriptor)
+        for line in said or ():
+            self._say(line)
         self.changed()
 
     def _died(self, child: Child) -> None:

@@ -72,6 +72,8 @@ def up(options: UpOptions) -> None:
     lock = rundir.DataLock.take(options.data)
     try:
         _end_leftovers(options.data)
+        if not options.nats:
+            _must_not_have_lost_its_log(options)
         listener = listener or _listen(options.listen)
         if options.private:
             data_dir.keep_private(options.data)
@@ -269,6 +271,21 @@ def _must_have_room(data: Path) -> None:
         raise Stop(
             f"the disk of {data} has {free >> 20} MB free and chronova needs {MIN_FREE_BYTES >> 20}: "
             "make room, or choose another directory with --data"
+        )
+
+
+def _must_not_have_lost_its_log(options: UpOptions) -> None:
+    """What else is there speaks of a log that is gone: a new one would be an empty cloud beside guests that run."""
+    data, archive = options.data, options.archive or options.data / "archive"
+    if any(data.glob(f"nats/jetstream/*/streams/{data_dir.LOG_STREAM}")):
+        return
+    left = {"an archive of the log": any(archive.glob("0*")), "guests": any(data.glob("agents/*/guests/*/record.json"))}
+    if any(left.values()):
+        raise Stop(
+            f"the log of {data} is gone, but there {'is' if left['an archive of the log'] else 'are'} "
+            f"{' and '.join(what for what, there in left.items() if there)}: put {data / 'nats'} back, or "
+            f"`chronova audit restore {archive} --data {data}`. To begin with an empty cloud, move {archive.name}/ and "
+            "agents/ away, or take another directory"
         )
 
 

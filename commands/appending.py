@@ -56,7 +56,7 @@ class Appending:
         except ValueError:
             return None  # no subject token: nothing can have this id
         except LogUnavailable as error:
-            raise unavailable(error) from error
+            raise unavailable(error, self.log) from error
         if kind == "server" and found is not None:
             self._at_hand.keep(found)
         return found
@@ -90,7 +90,7 @@ class Appending:
             cid = _commit_id(kind, id, after, events, context) if context.causation_id else None
             recorded = await self.log.append(kind, id, expected=after, events=events, state=state, meta=meta, cid=cid)
         except LogUnavailable as error:
-            raise unavailable(error) from error
+            raise unavailable(error, self.log) from error
         if kind == "server":
             self._at_hand.keep(recorded)
         return recorded
@@ -119,7 +119,10 @@ async def step_aside(attempts: int) -> None:
         await asyncio.sleep(random.uniform(0, CROWD_PAUSE_SECONDS))
 
 
-def unavailable(error: LogUnavailable) -> Unavailable:
+def unavailable(error: LogUnavailable, log: EventLog) -> Unavailable:
+    if log.disk_is_full():
+        message = "The disk of the data directory is full, so the event log takes nothing"
+        return Unavailable(message, hint="Make room on it, or have its operator do so, and look before you try again.")
     hint = (
         "It may have been stored: look at the server before sending it again." if error.ambiguous else "Try again soon."
     )

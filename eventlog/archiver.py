@@ -40,6 +40,16 @@ class ArchiveForeign(LogError):
     """The archive holds what the log does not: it is of another log, or this log lost commits."""
 
 
+class LogHole(LogError):
+    """The log does not have a position that it once gave: its files were changed or damaged."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(
+            f"position {position} of the log is missing: the log's files were changed or damaged, its archive is whole "
+            "up to there; run `chronova audit verify`, and restore the log from the archive"
+        )
+
+
 class Archiver:
     """A task that archives. `position` is the last one that is in the archive, 0 before the first look."""
 
@@ -112,6 +122,8 @@ class Archiver:
         async with self._log.feed(self._log.subject(), after=self._segment.last) as feed:
             while self._segment.last < head:
                 for message in await feed.batch(BATCH):
+                    if message.position != self._segment.next:
+                        raise LogHole(self._segment.next)
                     raw = msgspec.Raw(message.data)
                     self._segment.add(Entry(message.position, message.subject, message.recorded_at, raw))
                     if self._segment.is_full(self._segment_commits):

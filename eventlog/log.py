@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import nats.errors
@@ -54,6 +56,7 @@ SCAN_BATCH = 1000
 SCAN_ATTEMPTS = 5
 SCAN_PAUSE_SECONDS = 0.2
 RECONNECT_PAUSE_SECONDS = 0.1
+NO_ROOM_BYTES = 2 << 20  # a server that had no room for a commit has as little
 
 
 class EventLog:
@@ -70,6 +73,7 @@ class EventLog:
         self._feeds: set[Feed] = set()
         self._on_reconnect: list[Callable[[], None]] = []
         self.tail = Tail(self)
+        self.disk: Path | None = None  # where the server keeps the log, if that is on this machine
 
     @classmethod
     async def open(
@@ -133,6 +137,10 @@ class EventLog:
             raise
         opened.append(log)
         return log
+
+    def disk_is_full(self) -> bool:
+        """Whether that is why nothing can be appended: a server that finds no room ends JetStream and is silent."""
+        return self.disk is not None and shutil.disk_usage(self.disk).free < NO_ROOM_BYTES
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call back whenever NATS answers again: what it said meanwhile on core subjects was not heard here."""

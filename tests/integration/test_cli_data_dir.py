@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from cli import data_dir
+from cli import data_dir, options
 from cli.errors import Stop
+from eventlog.log import DEFAULT_STREAM
 from tests.running import chronova, running
 
 pytestmark = pytest.mark.xdist_group("chronova up")
@@ -96,3 +100,41 @@ def test_an_interrupt_while_a_command_is_imported_shows_no_traceback() -> None:
     command = ["env", "--default-signal=INT", sys.executable, "-P", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize(
+    ("left", "named"),
+    [("archive/00000000000000000001.open", "archive of the log"), ("agents/h/guests/g/record.json", "guests")],
+)
+def test_a_log_that_is_gone_is_not_begun_anew_beside_what_speaks_of_it(tmp_path: Path, left: str, named: str) -> None:
+    (tmp_path / left).parent.mkdir(parents=True)
+    (tmp_path / left).touch()
+    done = chronova(*SIMULATED, data=tmp_path)
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert f"audit restore {tmp_path}/archive" in done.stderr
+    assert not (tmp_path / "nats").exists()
+
+
+def test_the_stream_that_is_looked_for_is_the_logs() -> None:
+    assert data_dir.LOG_STREAM == DEFAULT_STREAM
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a moment")
+def test_what_a_user_may_not_use_is_named_with_what_to_do(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+
+    @click.command()
+    @options.command
+    def reads(**_: object) -> None:
+        os.seteuid(65534)
+        try:
+            secret.read_text()
+        finally:
+            os.seteuid(0)
+
+    done = CliRunner().invoke(reads)
+    assert done.exit_code == 1
+    assert f"may not use {secret}" in done.output
+    assert "run this as the user who runs `chronova up`" in done.output
