@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from eventlog.verify import Finding
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+# What only the old data directory has: what seals passwords and signs the log, who may sign in, guests, and disks.
+BESIDE_THE_LOG = ("keys/", "passwords.json", "agents/", "images/", "volumes/")
 ARCHIVE = click.Path(path_type=Path)  # an exported file, or the directory of the continuous archive
 
 
@@ -105,7 +107,7 @@ async def _verify_file(data: Path, file: Path) -> None:
     from eventlog.envelope import decode
     from eventlog.verify import Finding
 
-    _must_exist(file)
+    _must_be_a_log(file)
     key = load_public_key(data / "keys")
     _stop_at(await asyncio.to_thread(archive.verify, file, key))
     machine, position = MachineAudit(), 0
@@ -192,7 +194,7 @@ async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None
     from eventlog.checkpoint import load_public_key
     from projections import replay as projection
 
-    _must_exist(file)
+    _must_be_a_log(file)
     key = load_public_key(data / "keys")
     _stop_at(await asyncio.to_thread(archive.verify, file, key))  # before there is a directory for it
     async with open_place(data, may_be_new=True) as place:
@@ -206,8 +208,20 @@ async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None
             with output.progress("replaying") as tell:
                 await projection.rebuild(place.log, place.database, tell)
             click.echo("the read models are built")
+    missing = [name for name in BESIDE_THE_LOG if not (data / name.rstrip("/")).exists()]
+    if missing:
+        click.echo(
+            f"the log is all that an archive holds: bring {', '.join(missing)} of the old data directory to {data}, too"
+        )
 
 
-def _must_exist(file: Path) -> None:
+def _must_be_a_log(file: Path) -> None:
+    from eventlog import archive
+
     if not file.exists():
         raise Stop(f"there is no file {file}")
+    try:
+        if file.is_file():
+            archive.header_of(file)
+    except archive.ArchiveDamaged as damage:
+        raise Stop(f"{file} is no chronova log: {damage.what}") from damage

@@ -137,9 +137,17 @@ def create_indexes(connection: Connection) -> None:
 
 
 def version_of(engine: Engine) -> int | None:
-    """The schema version that is there; None if there is none."""
-    if engine.dialect.name == "sqlite" and not os.path.exists(engine.url.database or ""):
-        return None
+    """The schema version that is there; None if there is none. Raises ReadModelUnavailable for somebody else's file."""
+    if engine.dialect.name == "sqlite":
+        try:
+            open(engine.url.database or "", "r+b").close()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ReadModelUnavailable(
+                f"the read model {engine.url.database} can not be used ({error.strerror}): run this as its owner, "
+                "or give it to the user who runs chronova"
+            ) from error
     with engine.connect() as connection:
         if "schema_info" not in inspect(connection).get_table_names(schema=_schema_of(engine)):
             return None

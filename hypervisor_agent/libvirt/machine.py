@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -62,16 +63,17 @@ def kvm_works() -> bool:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    remembered = Path(tempfile.gettempdir()) / f"chronova-kvm-{os.geteuid()}-{boot}"
-    try:
-        if remembered.stat().st_uid == os.geteuid():
-            return remembered.read_text() == "yes"
-    except OSError:
-        pass
+    remembered = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chronova" / "kvm"
+    with suppress(OSError, ValueError):
+        of_boot, answer = remembered.read_text().split()
+        if of_boot == boot:
+            return answer == "yes"
     works = probe("kvm")
-    fresh = remembered.with_suffix(f".{os.getpid()}")
-    fresh.write_text("yes" if works else "no")
-    fresh.replace(remembered)
+    with suppress(OSError):  # then it is asked again next time
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        fresh = remembered.with_suffix(f".{os.getpid()}")
+        fresh.write_text(f"{boot} {'yes' if works else 'no'}\n")
+        fresh.replace(remembered)
     return works
 
 

@@ -225,8 +225,9 @@ def _cut(lines: list[bytes], into: Path, count: int) -> None:
 
 def test_garbage_is_not_restored_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "garbage").write_bytes(b"\x00\xff not a log\n")
-    for command in ("import", "restore"):
+    for command in ("import", "restore", "verify"):
         done = chronova("audit", command, tmp_path / "garbage", data=tmp_path / "new")
+        assert "is no chronova log" in done.stderr
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
         assert not (tmp_path / "new").exists()
 
@@ -251,6 +252,7 @@ def test_a_log_goes_out_of_one_directory_and_into_another(tmp_path: Path) -> Non
     assert "the file ends where the log in" in kept.stdout, kept.stderr
     restored = chronova("audit", "restore", source / "archive", data=target)
     assert restored.returncode == 0, restored.stderr
+    assert "bring keys/, passwords.json, agents/, images/, volumes/ of the old data directory" in restored.stdout
     assert chronova("audit", "import", file, data=target).returncode == 1
     assert "all holds" in chronova("audit", "verify", data=target).stdout
     with running(target) as system, system.client("chronova-admin") as client:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from eventlog.envelope import Event
 from eventlog.log import EventLog
 from projections import replay, waiting
-from projections.database import ReadModelUnavailable, connect
+from projections.database import ReadModelUnavailable, connect, version_of
 from projections.projector import Projector
 from projections.query import ServerQuery
 from projections.read_model import ReadModel
@@ -229,6 +231,22 @@ async def test_a_damaged_file_is_replaced(event_log: EventLog, tmp_path: Path) -
     await append_all(event_log, lively())
     await (await Projector.start(event_log, f"sqlite:///{path}")).stop()
     assert await replay.verify(event_log, f"sqlite:///{path}") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a moment")
+def test_the_read_model_of_another_user_is_named_and_not_taken_for_none() -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name) / "read-model.db"
+        path.touch(mode=0o600)
+        Path(name).chmod(0o755)
+        engine = connect(f"sqlite:///{path}")
+        os.seteuid(65534)
+        try:
+            with pytest.raises(ReadModelUnavailable, match=f"{path} can not be used"):
+                version_of(engine)
+        finally:
+            os.seteuid(0)
+            engine.dispose()
 
 
 async def test_another_schema_version_is_replaced(event_log: EventLog, database_url: str) -> None:
