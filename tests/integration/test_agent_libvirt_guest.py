@@ -240,9 +240,9 @@ async def test_file_systems_are_frozen_for_the_instant_of_a_copy_and_never_longe
     assert refused.value.fault.code == "not_quiesced"
     assert (await lab.do("snapshot", **order | {"require_quiesce": False})).details["quiesced"] is False
     await lab.do("unpause")
-    nothing = "<domainbackup mode='push'><disks><disk name='none' backup='yes'/></disks></domainbackup>"
+    nothing = "<domainbackup mode='push'><disks><disk name='none' backup='yes' type='file'/></disks></domainbackup>"
     monkeypatch.setattr(snapshot, "tostring", lambda *_, **__: nothing)
-    with pytest.raises(OrderFailed, match="none"):
+    with pytest.raises(OrderFailed, match="refused"):
         await lab.do("snapshot", **order)
     assert not mark.exists()
     assert await lab._agent("guest-fsfreeze-status", {}) == "thawed"
