@@ -90,12 +90,14 @@ class Supervisor:
         self._watch(ready, lambda: self._told(child, ready))
 
     def _told(self, child: Child, descriptor: int) -> None:
+        was_ready = child.is_ready
         said = child.took_notice()
         if said is None:
             self._unwatch(descriptor)
         for line in said or ():
             self._say(line)
-        self.changed()
+        if not said or child.is_ready != was_ready:
+            self.changed()
 
     def _died(self, child: Child) -> None:
         self._unwatch(child.life_fd)
@@ -176,8 +178,8 @@ def bound_log(path: Path) -> None:
             return
         shutil.copyfile(path, path.with_suffix(".log.1"))
         os.truncate(path, 0)
-    except FileNotFoundError:
-        return
+    except OSError:
+        return  # there is none, or no room for it now
 
 
 def _drain(descriptor: int) -> None:

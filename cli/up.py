@@ -113,6 +113,13 @@ class _Notes:
         self._announced = False
 
     def write(self) -> None:
+        """As far as the disk has room: the processes go on without, and the next change is another chance."""
+        try:
+            self._write()
+        except OSError as error:
+            _say(f"WARNING what runs can not be noted in {self._options.data}: {error.strerror}")
+
+    def _write(self) -> None:
         nats = self._supervisor.nats
         pids = {"supervisor": os.getpid()}
         if nats is not None:

@@ -64,8 +64,8 @@ async def watch_disk(data: Path, say: Callable[[str], None]) -> None:
     while True:
         free = shutil.disk_usage(data).free
         if free < MIN_FREE_BYTES and not told:
-            log_.warning("the disk of the data directory is full", data=str(data), free=free)
             say(f"WARNING the disk of {data} is full ({free >> 20} MB free): changes are refused until there is room")
+            log_.warning("the disk of the data directory is full", data=str(data), free=free)
         if free >= MIN_FREE_BYTES and told:
             say(f"there is room again on the disk of {data}")
         told = free < MIN_FREE_BYTES

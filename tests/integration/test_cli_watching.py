@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,15 @@ async def test_a_full_disk_is_named_and_told_once(event_log: EventLog, monkeypat
     await asyncio.gather(task, return_exceptions=True)
     assert len(said) == 1
     assert "is full" in said[0]
+
+
+def test_a_log_without_room_does_not_end_what_it_tells_of() -> None:
+    program = (
+        "import sys, structlog; from cli.logging import set_up; sys.stderr = open('/dev/full', 'w', buffering=1)\n"
+        "set_up('info', 'control'); structlog.get_logger('x').warning('told'); print('goes on'); sys.stdout.flush()\n"
+        "import os; os._exit(0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
