@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ MARKS = [
 ]
 BOOT_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
+LEFT_SECONDS = 20.0  # less than it takes until what nobody claims is swept
+AGENT_SECONDS = 60  # for one answer of a guest's agent
 CLIENT_SECONDS = 180.0
+REACHABLE = can_make_bridges()  # without that right guests get QEMU's user network, where nobody reaches them
 
 
 class World:
@@ -125,9 +128,17 @@ class World:
         return {kind: sorted(things) for kind, things in found.items()}
 
     def left_since(self, before: dict[str, list[str]]) -> dict[str, list[str]]:
-        """What is there and was not before. Less may be there: a killed system's bridge is used, then removed."""
-        now = self.leftovers()
-        return {kind: new for kind, things in now.items() if (new := sorted(set(things) - set(before[kind])))}
+        """What is there and was not before, and does not go by itself in a moment.
+
+        Less may be there: a killed system's bridge is used, then removed.
+        """
+        deadline = time.monotonic() + LEFT_SECONDS
+        while True:
+            now = self.leftovers()
+            left = {kind: new for kind, things in now.items() if (new := sorted(set(things) - set(before[kind])))}
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.2)
 
 
 class Guest:
@@ -170,12 +181,12 @@ class Guest:
         actions = list(self.world.cloud.compute.server_actions(self.id))
         return [(one.action, one.message) for one in reversed(actions)]
 
-    def answers(self, seconds: float = 10.0) -> bool:
+    def answers(self, seconds: float = SETTLE_SECONDS if REACHABLE else 2.0) -> bool:
         """Whether the guest answers on its address from this host: a refused connection is an answer too."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with socket.socket() as probe:
-                probe.settimeout(0.5)
+                probe.settimeout(2.0)
                 try:
                     probe.connect((self.address, 9))
                 except ConnectionRefusedError:
@@ -228,7 +239,7 @@ class Guest:
     def domain(self) -> Any:
         return self.world.hypervisor(self.host).lookupByUUIDString(self.id)
 
-    def run(self, line: str, seconds: float = 30.0) -> str:
+    def run(self, line: str, seconds: float = SETTLE_SECONDS) -> str:
         """What a shell line prints inside the guest."""
         arguments = {"path": "/bin/sh", "arg": ["-c", line], "capture-output": True}
         deadline = time.monotonic() + seconds
@@ -242,19 +253,17 @@ class Guest:
                 time.sleep(0.2)
 
         def ended() -> Any:
-            status = self._agent("guest-exec-status", {"pid": pid})
-            return status if status["exited"] else None
+            with suppress(libvirt.libvirtError):  # on a loaded machine it may miss the time for one answer
+                status = self._agent("guest-exec-status", {"pid": pid})
+                return status if status["exited"] else None
 
         return base64.b64decode(until(ended, line, seconds).get("out-data", "")).decode().strip()
 
     def _agent(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         text = msgspec.json.encode({"execute": command, "arguments": arguments}).decode()
-        answer = libvirt_qemu.qemuAgentCommand(self.domain, text, 5, 0)
+        answer = libvirt_qemu.qemuAgentCommand(self.domain, text, AGENT_SECONDS, 0)
         told: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])["return"]
         return told
-
-
-REACHABLE = can_make_bridges()  # without that right guests get QEMU's user network, where nobody reaches them
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 START_SECONDS = 120.0
 WAIT_SECONDS = 60.0
@@ -29,7 +29,7 @@ ARGUMENTS = (
 # Slow enough that a person, or a test, sees an action while it runs.
 CONFIG = """
 [driver]
-latency = { "*" = [0.1, 0.4], "reboot_soft" = 1.5, "snapshot" = 4.0 }
+latency = { "*" = [0.1, 0.4], "reboot_soft" = 5.0, "snapshot" = 8.0 }
 """
 
 
@@ -138,6 +138,7 @@ def browser() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
+    expect.set_options(timeout=WAIT_SECONDS * 1000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield chromium

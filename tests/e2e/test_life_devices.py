@@ -172,5 +172,5 @@ def test_a_volume_that_goes_with_its_server(world: World, guests: list[Guest]) -
 
 def test_the_history_tells_all_of_it(guests: list[Guest]) -> None:
     actions = [action for action, message in guests[0].history() if message is None]
-    assert actions.count("attach_volume") == actions.count("detach_volume") == 3
+    assert actions.count("attach_volume") == actions.count("detach_volume") == 4
     assert actions.count("attach_interface") == actions.count("detach_interface") == 2
