@@ -97,9 +97,15 @@ class Appending:
 
 
 def _commit_id(kind: str, id: str, after: Recorded | None, events: list[Event], context: CommandContext) -> str:
-    """The id that the same decision, on the same state and for the same cause, has whoever makes it and whenever."""
+    """The id that the same decision, on the same state and for the same cause, has whoever makes it and whenever.
+
+    One cause may change a small aggregate in several ways, such as two ports that want one address: what is changed is
+    part of the decision. What a server's events say has times in it, which a repeat has not; their types tell it.
+    """
     position = after.position if after is not None else 0
-    decision = (kind, id, str(position), context.request_id, context.causation_id, *(event.type for event in events))
+    decision = [kind, id, str(position), context.request_id, context.causation_id, *(event.type for event in events)]
+    if kind != "server":
+        decision += (bytes(event.data).decode() for event in events)
     return sha256("\n".join(decision).encode()).hexdigest()[:32]
 
 

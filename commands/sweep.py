@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 import structlog
@@ -126,16 +126,21 @@ def _by_itself(thing: Resource) -> Iterator[None]:
 
 
 def _at_work_on(server: Server) -> set[str]:
-    operation = server.operation
-    if operation is None:
-        return set()
-    params = operation.params
-    begun_with = [one.volume_id for one in server.block_devices] if operation.command == "create" else []
+    """The ids of what its operation fills or takes, and of what one that a reset ended has not given back yet."""
+    going = () if server.operation is None else ((server.operation.command, server.operation.params),)
+    owed = ((one.command, one.params) for one in server.owed)
+    return {id_ for command, params in (*going, *owed) for id_ in _named_in(server, command, params)}
+
+
+def _named_in(server: Server, command: str, params: dict[str, Any]) -> Iterator[str]:
     named = (params.get("image_id"), params.get("volume", {}).get("id"), params.get("new", {}).get("id"))
-    snapshots = [one["snapshot_id"] for one in params.get("snapshots", ())]
-    if operation.command == "create-image":
-        snapshots = [snapshot_of(params["image_id"], one.volume_id) for one in server.volumes]
-    return {*begun_with, *snapshots, *(id_ for id_ in named if id_ is not None)}
+    yield from (id_ for id_ in named if id_ is not None)
+    if command == "create":
+        yield from (one.volume_id for one in server.block_devices)
+    if command == "create-image":
+        yield from (snapshot_of(params["image_id"], one.volume_id) for one in server.volumes)
+    else:
+        yield from (one["snapshot_id"] for one in params.get("snapshots", ()))
 
 
 def _context() -> CommandContext:

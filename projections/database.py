@@ -139,15 +139,15 @@ def create_indexes(connection: Connection) -> None:
 def version_of(engine: Engine) -> int | None:
     """The schema version that is there; None if there is none. Raises ReadModelUnavailable for somebody else's file."""
     if engine.dialect.name == "sqlite":
-        try:
-            open(engine.url.database or "", "r+b").close()
-        except FileNotFoundError:
+        # Only looked at: a file that is opened and closed loses all the locks that SQLite has on it in this process.
+        path = engine.url.database or ""
+        if not os.access(path, os.F_OK, effective_ids=True):
             return None
-        except OSError as error:
+        if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise ReadModelUnavailable(
-                f"the read model {engine.url.database} can not be used ({error.strerror}): run this as its owner, "
+                f"the read model {path} can not be used (it may not be read and written): run this as its owner, "
                 "or give it to the user who runs chronova"
-            ) from error
+            )
     with engine.connect() as connection:
         if "schema_info" not in inspect(connection).get_table_names(schema=_schema_of(engine)):
             return None

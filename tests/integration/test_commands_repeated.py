@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from commands.context import SERVICE, CommandContext
@@ -49,6 +50,11 @@ async def test_a_repeat_by_another_process_is_the_first_commit(event_log: EventL
             CommandContext(SERVICE, "req-1", causation_id="server:1:7"),
             [Event(type="image.delete.succeeded")],
             id="another decision",
+        ),
+        pytest.param(
+            CommandContext(SERVICE, "req-1", causation_id="server:1:7"),
+            [Event(type="image.create.succeeded", data=msgspec.Raw(b'{"patch":{"name":"other"}}'))],
+            id="another change",
         ),
         pytest.param(context(), EVENTS, id="a user"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -231,6 +232,28 @@ async def test_a_damaged_file_is_replaced(event_log: EventLog, tmp_path: Path) -
     await append_all(event_log, lively())
     await (await Projector.start(event_log, f"sqlite:///{path}")).stop()
     assert await replay.verify(event_log, f"sqlite:///{path}") == []
+
+
+async def test_another_process_that_looks_leaves_what_is_not_in_the_file_yet(
+    event_log: EventLog, tmp_path: Path
+) -> None:
+    """Who opens and closes a file that SQLite has open in this process drops its locks: the next one to look elsewhere
+    takes itself for the last, and removes the write-ahead log."""
+    path = tmp_path / "read-model.db"
+    url = f"sqlite:///{path}"
+    last = await append_all(event_log, lively())
+    projector = await Projector.start(event_log, url)
+    read = await ReadModel.open(url)
+    assert await read.wait_for(last, 60)
+    look = (
+        "import sqlite3, sys; there = sqlite3.connect(sys.argv[1]); "
+        "there.execute('select * from positions').fetchall(); there.close()"
+    )
+    elsewhere = await asyncio.create_subprocess_exec(sys.executable, "-c", look, str(path))
+    assert await asyncio.wait_for(elsewhere.wait(), 60) == 0
+    assert path.with_name(f"{path.name}-wal").exists()
+    await read.close()
+    await projector.stop()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a moment")
