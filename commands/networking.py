@@ -82,8 +82,7 @@ async def allocate_port(
             id=port_id,
         )
     except BaseException:
-        for one in taken:
-            await _give_back(commands, one["subnet_id"], one["address"], port_id, context)
+        await _give_back_unused(commands, [(one["subnet_id"], one["address"]) for one in taken], port_id, context)
         raise
     return cast(Port, port)
 
@@ -113,12 +112,22 @@ async def change_addresses(
         now = [{"address": address, "subnet_id": subnet_id} for subnet_id, address in (*kept, *taken)]
         updated = await commands.update("port", port.id, {"fixed_ips": now, **changes}, context)
     except BaseException:
-        for subnet_id, address in taken:
-            await _give_back(commands, subnet_id, address, port.id, context)
+        await _give_back_unused(commands, taken, port.id, context)
         raise
     for subnet_id, address in set(held) - set(kept):
         await _give_back(commands, subnet_id, address, port.id, context)
     return cast(Port, updated)
+
+
+async def _give_back_unused(
+    commands: Commands, taken: list[tuple[str, str]], port_id: str, context: CommandContext
+) -> None:
+    """After a change of a port that was not seen to succeed: an answer may be lost of a change that is in the log."""
+    port = await commands.load("port", port_id)
+    has = {(ip.subnet_id, ip.address) for ip in cast(Port, port).fixed_ips} if port is not None else set()
+    for subnet_id, address in taken:
+        if (subnet_id, address) not in has:
+            await _give_back(commands, subnet_id, address, port_id, context)
 
 
 async def addresses_of(commands: Commands, port: Port) -> tuple[FixedIp, ...]:

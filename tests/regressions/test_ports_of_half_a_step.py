@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from commands.left_ports import build_port_id
 from commands.networking import allocate_port
+from domain.errors import Unavailable
 from domain.resources import decode
 from domain.server import NetworkRequest
+from tests.eventlog_samples import new_id
 from tests.system import ADMIN, WAIT_SECONDS, System, context, new_server
 
 
@@ -26,6 +30,26 @@ async def test_a_second_port_that_can_not_be_had_gives_the_first_back(system: Sy
     server = await system.create(networks=requests)
     assert server.vm_state == "error"
     assert await leftovers(system) == (1, 0)
+
+
+async def test_a_port_whose_creation_was_not_answered_keeps_its_addresses(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = system.commands.create
+
+    async def unheard(kind: str, *args: Any, **fields: Any) -> Any:
+        made = await create(kind, *args, **fields)
+        if kind == "port":
+            raise Unavailable("The event log does not answer")
+        return made
+
+    with monkeypatch.context() as patched:
+        patched.setattr(system.commands, "create", unheard)
+        with pytest.raises(Unavailable):
+            await allocate_port(
+                system.commands, system.read, network_id=system.network_id, context=context(ADMIN), port_id=new_id()
+            )
+    assert await leftovers(system) == (1, 1)
 
 
 async def test_a_server_deleted_while_it_gets_its_ports_keeps_none(system: System) -> None:
