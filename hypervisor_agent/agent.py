@@ -183,6 +183,8 @@ class HostAgent:
     def _hold(self, job: _Job, delivery: Delivery) -> None:
         """The order in hand came once more: the newer delivery is the one to acknowledge."""
         self._held.pop(id(job.delivery), None)
+        if job.delivery.message is delivery.message:  # twice in one message, which waits for both
+            self._spawn(job.delivery.ack())
         job.delivery = delivery
         self._held[id(delivery)] = delivery
 

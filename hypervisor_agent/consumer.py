@@ -38,10 +38,11 @@ _decode_several = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class Delivery:
     """One delivery of one order: it ends acknowledged, or it comes again."""
 
-    __slots__ = ("_link", "_reply", "data")
+    __slots__ = ("_link", "_reply", "data", "handed_back")
 
     def __init__(self, link: Link, data: bytes, reply: str) -> None:
         self.data = data
+        self.handed_back = False
         self._link = link
         self._reply = reply
 
@@ -49,11 +50,13 @@ class Delivery:
         await self._link.send(self._reply, b"+ACK")
 
     async def extend(self) -> None:
-        """Still working on it: the consumer's ack_wait starts again."""
-        await self._link.send(self._reply, b"+WPI")
+        """Still working on it: the consumer's ack_wait starts again. It would undo a delay until it comes again."""
+        if not self.handed_back:
+            await self._link.send(self._reply, b"+WPI")
 
     async def again(self, seconds: float) -> None:
         """Deliver it again later."""
+        self.handed_back = True
         await self._link.send(self._reply, b"-NAK " + json.dumps({"delay": int(seconds * 1e9)}).encode())
 
     async def refuse(self) -> None:
@@ -69,12 +72,11 @@ class Delivery:
 class _Together:
     """A delivered list of orders. `left`: how many are not settled; it never ends once it has to come again."""
 
-    __slots__ = ("again", "delivery", "left")
+    __slots__ = ("delivery", "left")
 
     def __init__(self, delivery: Delivery, left: int) -> None:
         self.delivery = delivery
         self.left = left
-        self.again = False
 
 
 class Share(Delivery):
@@ -89,7 +91,7 @@ class Share(Delivery):
     async def ack(self) -> None:
         together = self._together
         together.left -= 1
-        if together.left == 0 and not together.again:
+        if together.left == 0 and not together.delivery.handed_back:
             await together.delivery.ack()
 
     async def extend(self) -> None:
@@ -97,8 +99,7 @@ class Share(Delivery):
 
     async def again(self, seconds: float) -> None:
         """All of them come again: those that were done are answered by what is known of them."""
-        if not self._together.again:
-            self._together.again = True
+        if not self._together.delivery.handed_back:
             await self._together.delivery.again(seconds)
 
     async def refuse(self) -> None:

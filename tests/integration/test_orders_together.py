@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,3 +160,40 @@ async def test_a_message_that_comes_again_is_done_once_and_answered_whole(
         consoles = [(await control_plane.ask("console_output", server))["result"]["output"] for server in servers]
     assert [console.count("boots=") for console in consoles] == [1, 1, 1]
     assert {report.server_id for report in control_plane.reports} == set(servers)
+
+
+async def test_an_order_named_twice_in_a_message_is_one_order(control_plane: ControlPlane, tmp_path: Path) -> None:
+    twice, once = order("create_disk", server_id(), 1), order("create_disk", server_id(), 2)
+    async with running_agent(agent_settings(control_plane.url, tmp_path)):
+        await send_together(control_plane, twice, twice, once)
+        for number in (1, 2):
+            assert (await control_plane.outcome_of(number)).outcome == "succeeded"
+        await control_plane.settled()
+    told = (await control_plane.client.jetstream().consumer_info(ORDERS, HOST)).delivered
+    assert told is not None
+    assert told.consumer_seq == 1  # delivered once
+
+
+async def test_an_order_that_waits_for_the_journal_comes_again_while_another_of_its_message_runs(
+    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hypervisor_agent.agent.JOURNAL_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr("hypervisor_agent.process.EXTEND_SECONDS", 0.05)
+    waits, runs = server_id(), server_id()
+    async with running_agent(agent_settings(control_plane.url, tmp_path)):
+        await control_plane.ask_until_up()
+        disk = sqlite3.connect(tmp_path / HOST / "journal.db", isolation_level=None)
+        # What is done can not be kept; what is begun can.
+        disk.execute("create trigger full before insert on outbox begin select raise(abort, 'disk is full'); end")
+        await send_together(
+            control_plane, order("create_disk", waits, 1), order("create_disk", runs, 2, name="web-hang-create-disk")
+        )
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not (await control_plane.client.jetstream().consumer_info(ORDERS, HOST)).num_redelivered:
+                await asyncio.sleep(0.02)
+        disk.execute("drop trigger full")
+        disk.close()
+        assert (await control_plane.outcome_of(1)).outcome == "succeeded"
+        await control_plane.send(order("destroy", runs, 3))  # takes the place of the one that hangs
+        assert (await control_plane.outcome_of(3)).outcome == "succeeded"
+        await control_plane.settled()
