@@ -15,7 +15,7 @@ from api.compute.action import Action
 from api.compute.call import Call, Reply, empty, flag, reply
 from api.compute.carry_out import carry_out, must_be_legal
 from api.compute.lookups import flavor_of, server_of
-from domain.errors import Conflict, Forbidden, Invalid, NotFound
+from domain.errors import Conflict, Invalid, NotFound
 from domain.flavors import snapshot
 
 
@@ -27,12 +27,7 @@ async def _resize(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
         raise Invalid(error.message) from error
     wanted = snapshot(flavor)
     give = partial(carry_out, call, "resize", server_id, {"flavor": msgspec.to_builtins(wanted)})
-    try:
-        await quota.resized(call, server, wanted, give)
-    except Forbidden as refused:
-        if refused.reason == "quota":
-            must_be_legal(call, "resize", server)  # whether it can be resized at all is said first
-        raise
+    await quota.resized(call, server, wanted, give)
     return empty(202)
 
 

@@ -19,6 +19,7 @@ import msgspec
 from api.compute.call import Call
 from commands.appending import step_aside
 from commands.context import Answer, CommandContext
+from commands.handler import BUSY
 from domain import quotas
 from domain.errors import Conflict, Forbidden, Rejected, Unavailable
 from domain.resources import Blob, Project, QuotaClaim, QuotaClaims, decode
@@ -114,13 +115,20 @@ async def room(
 async def resized(call: Asked, server: Server, flavor: FlavorSnapshot, give: Callable[[], Awaitable[Answer]]) -> Answer:
     """Give a resize, with the room for what it adds claimed before. Raises `Forbidden` when that does not fit.
 
-    From its acceptance on what it adds is counted with what is used, until it ended or was taken back.
+    What is refused anyway claims nothing, and is not told what there is. From its acceptance on what it adds is counted
+    with what is used, until it ended or was taken back.
     """
     limits, project = await limits_of(call, server.project_id), server.project_id or "none"
     more = quotas.growth(server, flavor)
     unlimited = limits["cores"] < 0 and limits["ram"] < 0
-    if unlimited or not any(more.values()) or await _given_before(call, server):
+    if unlimited or not any(more.values()):
         return await give()
+    refused = await _refusal(call, server, flavor)
+    if await _given_before(call, server):
+        return await give()
+    if refused is not None and refused.reason != BUSY:  # for that the command waits a little
+        refused.recorded = call.context.dry_run
+        raise refused
     request_id = call.context.request_id
 
     def claim(room: quotas.Amounts, now: datetime) -> QuotaClaim:
@@ -140,6 +148,16 @@ async def resized(call: Asked, server: Server, flavor: FlavorSnapshot, give: Cal
     if answer.request_id != request_id or not answer.changed:  # somebody gave the same at the same time
         await _give_back(call, project, {request_id})
     return answer
+
+
+async def _refusal(call: Asked, server: Server, flavor: FlavorSnapshot) -> Rejected | None:
+    """Why the resize would be refused now, whatever room there is."""
+    wanted, tried = {"flavor": msgspec.to_builtins(flavor)}, replace(call.context, dry_run=True)
+    try:
+        await call.services.commands.server("resize", server.id, wanted, tried)
+    except Rejected as refused:
+        return refused
+    return None
 
 
 async def _given_before(call: Asked, server: Server) -> bool:

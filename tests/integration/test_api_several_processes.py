@@ -96,6 +96,39 @@ async def test_a_resize_is_bound_by_the_quota_too(planes: tuple[Plane, Plane]) -
         await planes[0].settled(server_id)
 
 
+async def test_a_resize_that_is_refused_anyway_claims_nothing_and_is_told_no_figures(
+    planes: tuple[Plane, Plane],
+) -> None:
+    services, project = planes[0].services, planes[0].ids["project demo"]
+    async with AsyncExitStack() as stack:
+        demo = await stack.enter_async_context(planes[0].signed_in("demo"))
+        reader = await stack.enter_async_context(planes[0].signed_in("reader", project="demo"))
+        server_id = (await ask(demo, "kept-small")).json()["server_id"]
+        await planes[0].settled(server_id)
+        before = await services.log.read("quota_claims", project)
+        grow = {"type": "resize", "server_id": server_id, "params": {"flavor": "m1.small"}}
+        for ram in (1, 1 << 20):
+            await limit(planes[0], ram=ram)
+            for path in ("/v1/commands", "/v1/commands?dry_run=true"):
+                answer = await reader.post(path, json=grow)
+                assert (answer.status_code, answer.json()["reason"]) == (403, "forbidden"), answer.text
+        await demo.post("/v1/commands", json={"type": "pause", "server_id": server_id})
+        await planes[0].settled(server_id)
+        keyed = {"Idempotency-Key": "grow-paused"}
+        answer = await demo.post("/v1/commands", json=grow, headers=keyed)
+        assert (answer.status_code, answer.json()["reason"]) == (409, "vm_state"), answer.text
+        flavors = (await demo.get("/compute/v2.1/flavors")).json()["flavors"]
+        (small,) = [one["id"] for one in flavors if one["name"] == "m1.small"]
+        action = {"resize": {"flavorRef": small}}
+        assert (await demo.post(f"/compute/v2.1/servers/{server_id}/action", json=action)).status_code == 409
+        assert await services.log.read("quota_claims", project) == before
+        async with asyncio.timeout(60):  # each that was not only tried is in the history, of both APIs
+            while len(told := await services.read.rejections(aggregate_id=server_id)) < 4:
+                await asyncio.sleep(0.02)
+        assert sorted((one.command, one.code) for one in told) == [("resize", 403)] * 2 + [("resize", 409)] * 2
+        await limit(planes[0], ram=-1)
+
+
 async def test_resizes_at_once_get_exactly_the_room_there_is(planes: tuple[Plane, Plane]) -> None:
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(planes[0].signed_in("admin"))
