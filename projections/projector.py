@@ -114,10 +114,10 @@ class Projector:
     async def stop(self) -> None:
         """Stop after the batch in hand, at the latest after STOP_SECONDS for each part."""
         self._horizon.local = False
-        await self._rejections.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=STOP_SECONDS)
+        await self._rejections.stop()
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._run_in_thread(self._writer.close)
@@ -133,6 +133,7 @@ class Projector:
         while True:
             try:
                 if self._lost:
+                    await self._rejections.stop()  # nobody may open the file before it is there again
                     await self._run_in_thread(self._let_go)
                     await _make_fit(self._log, self._url, None, self._lost)
                 position = await self._run_in_thread(self._writer.load)
@@ -140,6 +141,7 @@ class Projector:
                     self._lost = ""
                     self._file.opened()
                     self._horizon.replaced()
+                    self._rejections.start()
                 self._horizon.advance(position)
                 self._follower = await self._log.follow(position, self._handle, batch=BATCH, gather=self._gather)
                 self._horizon.hurry = self._follower.hurry

@@ -18,7 +18,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Connection, Engine, delete, select, update
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.envelope import Actor
@@ -80,6 +80,11 @@ def rejection_row(sequence: int, data: bytes) -> tuple[Any, ...]:
     )
 
 
+def _reached(connection: Connection) -> int:
+    position: int = connection.execute(select(positions.c.position).where(positions.c.name == REJECTIONS)).scalar_one()
+    return position
+
+
 class RejectionFollower:
     """Copies the stream as it grows; its place in the stream is kept with the rows."""
 
@@ -130,16 +135,22 @@ class RejectionFollower:
                 try:
                     messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
                 except TimeoutError:
+                    if await self._in_thread(self._position) != position:
+                        return  # the tables were made anew: what they lack is read again
                     continue
                 position = await self._in_thread(partial(self._write, position, messages))
         finally:
             await subscription.unsubscribe()
 
+    def _position(self) -> int:
+        with self._engine.connect() as connection:
+            return _reached(connection)
+
     def _begin(self, first: int, last: int) -> int:
         """The position to go on from, after forgetting what the stream has forgotten."""
         mine = positions.c.name == REJECTIONS
         with self._engine.begin() as connection:
-            position: int = connection.execute(select(positions.c.position).where(mine)).scalar_one()
+            position = _reached(connection)
             if position > last:
                 # Another stream of this name: what it holds is read from its start.
                 position = 0

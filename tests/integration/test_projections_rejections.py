@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -104,3 +105,26 @@ async def test_what_the_stream_forgets_the_table_forgets(event_log: EventLog, da
             await asyncio.sleep(0.02)
     await projector.stop()
     await read.close()
+
+
+async def test_a_read_model_made_anew_has_them_again_without_a_further_refusal(
+    event_log: EventLog, database_url: str, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejections, "FETCH_SECONDS", 0.2)
+    await make_stream(event_log, stream)
+    await refuse(event_log, stream, 1)
+    await refuse(event_log, stream, 2)
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    assert await until(read, 2) == ["req-2", "req-1"]
+    await replay.rebuild(event_log, database_url)  # as `chronova replay` beside it
+    assert await until(read, 2) == ["req-2", "req-1"]
+    await read.close()
+    if database_url.startswith("sqlite"):
+        file = Path(database_url.removeprefix("sqlite:///"))
+        for one in file.parent.glob(f"{file.name}*"):
+            one.unlink()
+        read = await ReadModel.open(database_url, timeout=60)  # once it is there again
+        assert await until(read, 2) == ["req-2", "req-1"]
+        await read.close()
+    await projector.stop()
