@@ -135,10 +135,11 @@ class RejectionFollower:
                 try:
                     messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
                 except TimeoutError:
-                    if await self._in_thread(self._position) != position:
-                        return  # the tables were made anew: what they lack is read again
-                    continue
-                position = await self._in_thread(partial(self._write, position, messages))
+                    messages = []  # nats-py has either answer for it
+                if messages:
+                    position = await self._in_thread(partial(self._write, position, messages))
+                elif await self._in_thread(self._position) != position:
+                    return  # the tables were made anew: what they lack is read again
         finally:
             await subscription.unsubscribe()
 
