@@ -1,6 +1,6 @@
 """What follows a reset-state that ended something: the host drops what it was at, and what was taken is given back.
 
-See `domain.settling` for what that is. The reset's word stands: neither the state nor the fault that it set is touched.
+See `domain.settling` for what that is. The reset's word stands: neither the state nor a fault that it set is touched.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def settle(decision: Decision, operation: Operation) -> None:
             code=500, message=fault.message[:255], created=decision.now, details=fault.details, reason=fault.code
         ),
     }
-    if operation.command == "settle":
+    if operation.command == "settle" and server.fault is not None:
         patch["fault"] = server.fault  # the reset's word stands; that its settling failed is told by the event
     if server.due is not None and vm_state != operation.vm_state_before:
         patch["due"] = None
