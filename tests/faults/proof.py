@@ -72,16 +72,20 @@ def assert_guests_are_as_the_log_says(watch: Watch, deployment: Deployment) -> N
 async def assert_nothing_is_left(admin: Client, watch: Watch, deployment: Deployment) -> None:
     """Of servers that are deleted (all of them): ports, addresses, room, guests, volumes and images in work."""
     assert {server.vm_state for server in watch.servers.values()} <= {"deleted"}
-    assert (await admin.get("/network/v2.0/ports"))["ports"] == []
     taken = [cast(Address, decode("address", one.commit.state)) async for one in watch.log.scan_last("address")]
     assert [address for address in taken if address.port_id is not None] == []
-    for host in (await admin.get("/v1/hosts"))["hosts"]:
-        assert set(host["used"].values()) == {0}, host
     assert guests(deployment.data) == {}
     deadline = time.monotonic() + SWEPT_SECONDS
-    while left := await unclaimed(watch):
+    while left := await unclaimed(watch) or await shown(admin):
         assert time.monotonic() < deadline, left
         await asyncio.sleep(0.2)
+
+
+async def shown(admin: Client) -> list[Any]:
+    """Ports, and hosts with something on them, as the read model has them: it follows the log a moment later."""
+    ports: list[Any] = (await admin.get("/network/v2.0/ports"))["ports"]
+    hosts = (await admin.get("/v1/hosts"))["hosts"]
+    return [*ports, *(host for host in hosts if any(host["used"].values()))]
 
 
 async def unclaimed(watch: Watch) -> list[Volume | Image]:
