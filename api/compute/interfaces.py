@@ -14,7 +14,7 @@ from api.compute.schemas import attachments as schemas
 from commands.server_ports import NO_ADDRESS
 from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import Network, Port
-from domain.server import Interface, Server
+from domain.server import Interface, Server, decode_server
 
 ATTACH_SECONDS = 30.0
 
@@ -83,16 +83,22 @@ async def create(call: Call) -> Reply:
 
 
 async def _until_done(call: Call, server_id: str, request_id: str) -> Server:
-    """The server when the action has ended. Raises `Conflict` when that takes too long; the action then goes on."""
+    """The server when the action has ended, as whoever reads next finds it.
+
+    Raises `Conflict` when that takes too long; the action then goes on.
+    """
+    commands = call.services.commands
     for pause in (0.0, 0.005, 0.01, 0.02, 0.05, *(0.1 for _ in range(int(ATTACH_SECONDS * 10)))):
         await asyncio.sleep(pause)
-        server = await call.services.commands.load_server(server_id)
-        if server is None or server.operation is None or server.operation.request_id != request_id:
+        newest = await commands.last("server", server_id)
+        if newest is None:
+            raise NotFound(f"Instance {server_id} could not be found.")
+        server = decode_server(newest.commit.state)
+        if server.operation is None or server.operation.request_id != request_id:
             break
     else:
         raise Conflict("Failed to attach interface", hint="It takes longer than expected; look at the server's events.")
-    if server is None:
-        raise NotFound(f"Instance {server_id} could not be found.")
+    await call.services.read.shown(newest.position, commands.settings.visible_timeout)
     return server
 
 
