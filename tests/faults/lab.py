@@ -266,6 +266,7 @@ class Lab:
             server = await self.system.settled(server_id)
         assert server.vm_state == "deleted"
         await self._done_once(server_id)
+        await self.system.quiet()
         for image in await self.system.read.resources("image"):
             if image.id != self.things.image and cast(Image, image).status == "active":  # made for the user to keep
                 await self.system.commands.delete("image", image.id, context())
