@@ -200,7 +200,12 @@ class System:
         return server
 
     async def settled(self, server_id: str) -> Server:
-        return await self.when(server_id, lambda server: server.operation is None)
+        """The server as it settled. The read model shows that, too, if it follows the log."""
+        server = await self.when(server_id, lambda server: server.operation is None)
+        newest = await self.log.last("server", server_id)
+        if newest is not None:
+            await self.read.wait_for(newest.position, 1.0)
+        return server
 
     async def create(self, name: str = "web", **fields: Any) -> Server:
         """A server, as its creation settled."""
