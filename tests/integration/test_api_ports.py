@@ -158,6 +158,9 @@ async def test_a_server_made_with_a_port_has_its_groups(plane: Plane, demo: http
         f"{SERVERS}/{server_id}/os-interface", json={"interfaceAttachment": {"port_id": more["id"]}}
     )
     assert attached.status_code == 200, attached.text
+    newest = await plane.services.log.last("server", server_id)
+    assert newest is not None
+    assert plane.services.read._horizon.expected >= newest.position  # the next read waits for what was answered
     assert (await shown(demo, server_id))[1] == ["own", "default"]
     again = await demo.post(SERVERS, json={"server": body}, headers=headers)
     assert again.status_code == 409
