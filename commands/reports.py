@@ -98,7 +98,7 @@ class ReportReader:
         with contextlib.suppress(TimeoutError, NatsError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 if self._subscription is not None:
-                    drained: Awaitable[None] = self._subscription.drain()  # type: ignore[no-untyped-call]  # nats-py
+                    drained: Awaitable[None] = self._subscription.drain()  # type: ignore[no-untyped-call]  # nats-py gives no types
                     await drained
                 await asyncio.gather(*self._tasks, return_exceptions=True)
         for task in list(self._tasks):
