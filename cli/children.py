@@ -33,6 +33,7 @@ class Child:
     log_file: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
+    ends_last: bool = False  # when the others have ended
     process: subprocess.Popen[bytes] | None = None
     ready_fd: int = -1  # readable when the child tells something
     life_fd: int = -1  # readable when the child ended
@@ -107,7 +108,12 @@ class Child:
 
 
 def end_all(children: list[Child], seconds: float) -> None:
-    """Ask all to end, wait, kill what did not."""
+    """Ask all to end, wait, kill what did not; then those that end last, in the same way."""
+    _end([child for child in children if not child.ends_last], seconds)
+    _end([child for child in children if child.ends_last], seconds)
+
+
+def _end(children: list[Child], seconds: float) -> None:
     for child in children:
         child.signal(signal.SIGTERM)
     deadline = time.monotonic() + seconds

@@ -117,12 +117,15 @@ def _projector(data: Path, config: Path | None, tables: Tables, **values: Any) -
 
 def _archive(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
     """The archive: a copy of the log in files, from which a lost log is restored."""
-    _control(data, tables, {"archive"}, values | {"role": "archive"})
+    from cli import roles
+
+    options = _role_options(data, tables, **values, role="archive")
+    roles.run(roles.archive(options))
 
 
 def _together(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
-    """API, conductor, projector and archive in one process."""
-    _control(data, tables, {"api", "conductor", "projector", "archive"}, values | {"role": "control"})
+    """API, conductor and projector in one process."""
+    _control(data, tables, {"api", "conductor", "projector"}, values | {"role": "control"})
 
 
 def _agent(data: Path, config: Path | None, tables: Tables, host: tuple[str, ...], driver: str, **values: Any) -> None:
@@ -142,7 +145,7 @@ control = _role(
     option("--base-url", metavar="URL", default="", help="The address that clients use.")(
         click.option("--listen-fd", type=int, default=-1, help="An open listening socket.")(
             click.option("--expect-hosts", type=int, default=0, help="Be ready when so many hosts are.")(
-                shared.REPLICAS(shared.ARCHIVE(shared.DRIVER(_together)))
+                shared.REPLICAS(shared.DRIVER(_together))
             )
         )
     ),

@@ -1,9 +1,9 @@
 """One role's process: composes the rooms by hand, tells that it is ready, and drains when it is told to stop.
 
-`control` is api, conductor, projector and archive in one event loop; `api`, `conductor`, `projector` and `archive` are
-the same functions alone, for more than one machine. SIGTERM, SIGINT, SIGHUP drain: no new requests, the open ones are
-finished, steps in hand are left to the next start, which continues from the log. A role that can not go on ends with an
-exception, and its supervisor starts it again.
+`control` is api, conductor and projector in one event loop; `api`, `conductor` and `projector` are the same functions
+alone, for more than one machine. `archive` is always alone: its work is steady and nobody waits for it. SIGTERM,
+SIGINT, SIGHUP drain: no new requests, the open ones are finished, steps in hand are left to the next start, which
+continues from the log. A role that can not go on ends with an exception, and its supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -112,16 +112,41 @@ async def agent(options: RoleOptions) -> None:
 
 
 async def control(options: RoleOptions, parts: frozenset[str]) -> None:
-    """The named parts of the control plane (api, conductor, projector, archive) on one event loop, until a signal."""
+    """The named parts of the control plane (api, conductor, projector) on one event loop, until a signal."""
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
         failures = await _start_parts(options, parts, stack, stop)
         gc.freeze()  # what is there now stays: no collection needs to look at it
-        stopping = asyncio.ensure_future(stop.wait())
-        stack.callback(stopping.cancel)
+        await _until(stop, failures)
+
+
+async def archive(options: RoleOptions) -> None:
+    """The archive of the log, and who looks whether log and disk are well, until a signal."""
+    from cli.watching import watch_disk, watch_log
+    from eventlog.archiver import Archiver
+
+    stop = stop_on_signals()
+    directory = options.archive or options.data / "archive"
+    async with AsyncExitStack() as stack:
+        log = await open_log(options, stop)
+        stack.push_async_callback(log.close)
+        archiver = Archiver(log, directory)
+        stack.push_async_callback(archiver.stop)
+        for watching in (watch_log(log, directory, _say), watch_disk(options.data, _say)):
+            stack.push_async_callback(_cancel, asyncio.create_task(watching, name="watching"))
+        tell("ready")
+        await _until(stop, [archiver.failed])
+
+
+async def _until(stop: asyncio.Event, failures: list[asyncio.Future[Any]]) -> None:
+    """Until a signal came. Raises what a part failed with."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
         ended, _ = await asyncio.wait({stopping, *failures}, return_when=asyncio.FIRST_COMPLETED)
         for one in ended:
             one.result()
+    finally:
+        stopping.cancel()
 
 
 async def _start_parts(
@@ -146,18 +171,6 @@ async def _start_parts(
         stack.push_async_callback(projector.stop)
         stack.push_async_callback(projector.catch_up)
         failures.append(projector.failed)
-    if "archive" in parts:
-        from eventlog.archiver import Archiver
-
-        archiver = Archiver(log, options.archive or options.data / "archive")
-        stack.push_async_callback(archiver.stop)
-        from cli.watching import watch_disk, watch_log
-
-        for watching in (
-            watch_log(log, options.archive or options.data / "archive", _say),
-            watch_disk(options.data, _say),
-        ):
-            stack.push_async_callback(_cancel, asyncio.create_task(watching, name="watching"))
     if not parts & {"conductor", "api"}:
         tell("ready")
         return failures

@@ -2,6 +2,7 @@
 
     supervisor ── nats-server          the log (unless --nats)
               ├── control              api + conductor + projector in one event loop
+              ├── archive              a copy of the log in files
               └── agent-<host>, ...    one process per host with libvirt, else one for all hosts ("agents")
 
 The supervisor holds the listening socket, so that a client that connects while `control` is being restarted waits
@@ -245,18 +246,24 @@ def _children(
         return {"CHRONOVA_NATS_USER": user, "CHRONOVA_NATS_PASSWORD": keys.secret(options.data, key)}
 
     replicas = [] if options.replicas is None else ["--replicas", str(options.replicas)]
-    archive = [] if options.archive is None else ["--archive", str(options.archive.absolute())]
+    place = [] if options.archive is None else ["--archive", str(options.archive.absolute())]
     control = Child(
         "control",
         [
             *(*chronova, "control", *common, "--driver", driver, "--base-url", base_url(listener)),
             *("--listen-fd", str(listener.fileno()), "--expect-hosts", str(options.hosts)),
-            *archive,
             *replicas,
         ],
         logs / "control.log",
         access(CONTROL_USER, f"nats-{CONTROL_USER}"),
         (listener.fileno(),),
+    )
+    archive = Child(
+        "archive",
+        [*chronova, "archive", *common, *replicas, *place],
+        logs / "archive.log",
+        access(CONTROL_USER, f"nats-{CONTROL_USER}"),
+        ends_last=True,  # it takes what the others still said
     )
     agents = [
         Child(
@@ -267,7 +274,7 @@ def _children(
         )
         for role, hosts in groups.items()
     ]
-    return [control, *agents]
+    return [control, *agents, archive]
 
 
 def _must_have_room(data: Path) -> None:

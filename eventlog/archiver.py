@@ -51,7 +51,10 @@ class LogHole(LogError):
 
 
 class Archiver:
-    """A task that archives. `position` is the last one that is in the archive, 0 before the first look."""
+    """A task that archives. `position` is the last one that is in the archive, 0 before the first look.
+
+    `failed` ends with the error of a task that can not go on.
+    """
 
     def __init__(
         self, log: EventLog, directory: Path, period: float = PERIOD_SECONDS, segment_commits: int = SEGMENT_COMMITS
@@ -64,7 +67,7 @@ class Archiver:
         self._segment: Segment | None = None
         self._lock = -1
         self._rotation: asyncio.Task[None] | None = None  # the last one
-        self._task = asyncio.create_task(self._run(), name="archive")
+        self._task = self.failed = asyncio.create_task(self._run(), name="archive")
 
     async def stop(self) -> None:
         """Archive what there still is, if that goes quickly, and end."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -76,6 +77,15 @@ def test_parts_that_were_brought_along_are_no_reason_to_refuse(tmp_path: Path, b
     assert (tmp_path / data_dir.MARK).exists()
 
 
+@pytest.fixture
+def hangups_count() -> Iterator[None]:
+    """A test run under `nohup` hands down that hangups are ignored, which `up` respects."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_count")
 def test_a_directory_that_others_could_read_is_closed_and_a_hangup_is_a_stop(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o755)
