@@ -61,7 +61,8 @@ async def keep(services: Services, scope: Scope) -> None:
     refused, caller = state.get("refused"), state.get("caller")
     if not isinstance(refused, Rejected) or not isinstance(caller, Caller) or refused.recorded:
         return
-    if scope["method"] in _READS or not 400 <= refused.code < 500 or _TRIED.search(scope.get("query_string", b"")):
+    refuses = 400 <= refused.code < 500 or refused.code == 501  # what is not offered is refused, too
+    if scope["method"] in _READS or not refuses or _TRIED.search(scope.get("query_string", b"")):
         return
     asked = state.get("asked")
     params = asked if isinstance(asked, dict) else {} if asked is None else {"body": asked}

@@ -69,7 +69,7 @@ async def visible(request: Request, kind: str) -> list[Resource]:
 
 async def find(request: Request, kind: str, id_: str | None = None) -> Any:
     """A resource that the caller sees, by the path's id unless another is given."""
-    id_ = id_ or request.path_params["id"]
+    id_ = request.path_params["id"] if id_ is None else id_
     who = caller(request)
     found = await services(request).read.resource(kind, id_)
     if found is None or found.deleted:

@@ -40,7 +40,7 @@ def must_be_admin(request: Request) -> None:
 
 async def find(request: Request, type_: type[T], id_: str | None = None) -> T:
     kind, name = _KINDS[type_]
-    id_ = id_ or request.path_params["id"]
+    id_ = request.path_params["id"] if id_ is None else id_
     found, who = await services(request).read.resource(kind, id_), caller(request)
     if not isinstance(found, type_) or found.deleted or not (who.is_admin or found.project_id == who.project_id):
         raise NotFound(f"{name} {id_} could not be found.")

@@ -37,6 +37,10 @@ REFUSED: list[tuple[str, str, Any, str, str]] = [
     ("DELETE", "/compute/v2.1/os-keypairs/nope", None, "keypair", "delete"),
     ("PUT", f"/network/v2.0/networks/{NOBODY}", {"network": {"name": "x"}}, "network", "update"),
     ("DELETE", f"/image/v2/images/{NOBODY}", None, "image", "delete"),
+    ("POST", "/network/v2.0/subnets", {"subnet": {"network_id": "", "cidr": "10.0.0.0/24"}}, "subnet", "create"),
+    ("POST", "/network/v2.0/ports", {"port": {"network_id": ""}}, "port", "create"),
+    ("POST", "/volume/v3/snapshots", {"snapshot": {"volume_id": ""}}, "volume_snapshot", "create"),
+    ("POST", "/volume/v3/types", {"volume_type": {"name": "x"}}, "types", "create"),
     ("POST", "/volume/v3/volumes", {"volume": {"size": 0}}, "volume", "create"),
     ("POST", "/identity/v3/users", {"user": {"name": "x", "password": "hunter2"}}, "user", "create"),
     ("POST", "/v1/commands", {"type": "set-password", "params": {"password": "hunter2"}}, "server", "set-password"),
@@ -74,7 +78,7 @@ async def test_a_refused_change_is_recorded_once(
     api: Deployment, demo: httpx.AsyncClient, method: str, path: str, body: Any, kind: str, command: str
 ) -> None:
     answer = await demo.request(method, path, json=body)
-    assert 400 <= answer.status_code < 500
+    assert 400 <= answer.status_code < 500 or answer.status_code == 501
     async with asyncio.timeout(60):
         while not (found := await recorded(api, answer)):
             await asyncio.sleep(0.02)
