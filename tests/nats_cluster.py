@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import socket
 import subprocess
 import time
 import urllib.request
@@ -12,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eventlog.nats_server import find_nats_server
+from tests.ports import free_ports
 
 START_SECONDS = 60.0
 ATTEMPTS = 5
-# Below those that the kernel gives to connections: nobody takes one while its server is away for a moment.
-PORTS = range(15_000, 32_000)
 
 
 class Node:
@@ -73,7 +70,7 @@ def cluster(directory: Path) -> Iterator[list[Node]]:
         for attempt in range(ATTEMPTS):
             place = directory / f"attempt-{attempt}"
             place.mkdir(parents=True)
-            ports = _free_ports(9)
+            ports = free_ports(9)
             routes = ports[1::3]
             nodes = [Node(place, f"n{one + 1}", ports[3 * one : 3 * one + 3], routes) for one in range(3)]
             for node in nodes:
@@ -91,21 +88,3 @@ def cluster(directory: Path) -> Iterator[list[Node]]:
     finally:
         for node in nodes:
             node.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    held: list[socket.socket] = []
-    try:
-        for port in random.SystemRandom().sample(PORTS, 20 * count):
-            one = socket.socket()
-            held.append(one)
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                held.pop().close()
-            if len(held) == count:
-                return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
-    raise AssertionError("no free ports")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from cli import keys, rundir
 from eventlog.nats_config import NatsUser, agent_user
 from eventlog.nats_server import EmbeddedNats
 from tests.faults.deployment import POLL_SECONDS, PROGRAM, START_SECONDS, STOP_SECONDS, Deployment
+from tests.ports import free_address
 
 HOST = "host-1"
 ROLES = ("projector", "conductor", "api", "agent")
@@ -124,8 +124,7 @@ def _account(data: Path, role: str) -> NatsUser:
 
 @contextmanager
 def running_apart(directory: Path) -> Iterator[Apart]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     accounts = [_account(directory / "data", role) for role in ("api", "agent")]
     with EmbeddedNats.start(directory / "nats-server", sync_interval=None, auth=accounts) as nats:
         apart = Apart(directory, nats, address)

@@ -20,9 +20,10 @@ import httpx
 import yaml
 
 from cli import rundir
+from tests.ports import free_address
 
-START_SECONDS = 90.0
-STOP_SECONDS = 30.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
 POLL_SECONDS = 0.02
 COMMAND_SECONDS = 120.0
 
@@ -36,7 +37,7 @@ class Deployment:
         self._ready = directory / "ready.json"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._listen = "127.0.0.1:0"
+        self._listen = free_address()  # nobody takes it while a killed one is started again
         self._seen: dict[int, int] = {}  # pid -> when it started, of every process ever noted
 
     def start(self) -> float:
@@ -49,7 +50,6 @@ class Deployment:
             assert self._process.poll() is None, self.output.read_text()
             assert time.monotonic() - begun < START_SECONDS, self.output.read_text()
             time.sleep(POLL_SECONDS)
-        self._listen = self.base_url.removeprefix("http://")
         return time.monotonic() - begun
 
     def stop(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +12,15 @@ import httpx
 import pytest
 
 from eventlog.nats_server import EmbeddedNats
-from tests.running import Running, until
+from tests.ports import free_address
+from tests.running import READY_SECONDS, Running, until
 
 pytestmark = pytest.mark.xdist_group("chronova up")
 
 
 def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     with EmbeddedNats.start(tmp_path / "nats", sync_interval=None) as nats:
         processes: list[subprocess.Popen[str]] = []
 
@@ -32,7 +31,7 @@ def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
 
         try:
             start("projector")
-            until((data / "read-models.db").exists, "the read models are there")
+            until((data / "read-models.db").exists, "the read models are there", READY_SECONDS)
             start("conductor")
             start("archive", "--archive", str(tmp_path / "copy"))
             start("api", "--listen", address, "--driver", "simulated")
@@ -42,7 +41,7 @@ def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
                 json.dumps({"base_url": f"http://{address}", "clouds_yaml": str(data / "clouds.yaml"), "pids": {}})
             )
             system = Running(processes[0], data, ready)
-            until(lambda: _answers(address), "the API answers")
+            until(lambda: _answers(address), "the API answers", READY_SECONDS)
             with system.client("chronova-admin") as admin:
                 until(lambda: "rack-7" in admin.get("/v1/hosts").text, "the host has registered")
             with system.client() as client:

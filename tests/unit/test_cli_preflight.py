@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from cli import preflight
 from cli.main import main
+from tests.ports import free_ports
 
 
 def run(data: Path, *words: str) -> Result:
@@ -18,10 +18,7 @@ def run(data: Path, *words: str) -> Result:
 
 @pytest.fixture
 def shut_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @pytest.mark.parametrize(
