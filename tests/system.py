@@ -203,8 +203,8 @@ class System:
         """The server as it settled. The read model shows that, too, if it follows the log."""
         server = await self.when(server_id, lambda server: server.operation is None)
         newest = await self.log.last("server", server_id)
-        if newest is not None:
-            await self.read.wait_for(newest.position, 1.0)
+        if newest is not None and not self.projector.failed.done():
+            await self.read.wait_for(newest.position, WAIT_SECONDS)
         return server
 
     async def create(self, name: str = "web", **fields: Any) -> Server:

@@ -103,6 +103,7 @@ CREATE: list[tuple[str, dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("fields", "code", "words"), [one[1:] for one in CREATE], ids=[one[0] for one in CREATE])
 async def test_a_server_that_cannot_be(deployment: Deployment, fields: dict[str, Any], code: int, words: str) -> None:
+    await deployment.system.quiet()
     before = await deployment.system.log.last_position()
     answer = await send(deployment, "POST", "/servers", request_of(deployment, **fields))
     assert (answer.status_code, told(answer)[: len(words)]) == (code, words)

@@ -107,6 +107,7 @@ async def test_what_is_refused_when_due_comes_again(
         server = await resized(system)
         system.conductor.commands = system.conductor.commands.fenced(refuses)
         await system.when(server.id, lambda now: now.vm_state == "active")
+        await system.until(lambda: True in outcomes)  # the command is answered once the read model shows it
         assert outcomes == [False, False, True]
 
 

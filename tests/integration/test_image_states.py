@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ async def status_of(demo: httpx.AsyncClient, image_id: str) -> str:
     return str((await demo.get(f"/image/v2/images/{image_id}")).json()["status"])
 
 
+async def is_shown_as(demo: httpx.AsyncClient, image_id: str, status: str) -> bool:
+    return await status_of(demo, image_id) == status
+
+
 async def life_of(plane: Plane, image_id: str) -> list[str]:
     """The statuses that an image had, oldest first, by the log; `gone` for its end."""
     states = [decode("image", one.commit.state) for one in await plane.services.log.read("image", image_id)]
@@ -100,7 +105,7 @@ async def test_an_image_is_saving_while_its_server_fills_it(
     server_id = await plane.create(demo, command)
     image_id = await begin(plane, demo, command, server_id, **params)
     await until(lambda: asyncio.sleep(0, bool(published.begun)))
-    assert await status_of(demo, image_id) == "saving"
+    await until(partial(is_shown_as, demo, image_id, "saving"))
     octets = {"Content-Type": "application/octet-stream"}
     data = await demo.put(f"/image/v2/images/{image_id}/file", content=b"mine", headers=octets)
     assert (data.status_code, "being filled" in data.text) == (409, True)

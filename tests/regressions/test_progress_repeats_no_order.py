@@ -31,7 +31,7 @@ async def test_an_order_of_the_same_generation_is_not_done_twice(control_plane: 
 
 
 async def test_progress_publishes_no_order(own_nats: EmbeddedNats, tmp_path: Path) -> None:
-    async with System.open(own_nats, tmp_path, driver_options={"latency": {"reboot_hard": 1.0}}) as system:
+    async with System.open(own_nats, tmp_path, driver_options={"latency": {"reboot_hard": 4.0}}) as system:
         server = await system.create()
         before = (await system.log.js.stream_info(ORDERS)).state.last_seq
         await system.commands.server("reboot-hard", server.id, {}, context())

@@ -64,7 +64,7 @@ async def test_a_delete_frees_the_volume_that_was_being_attached(own_nats: Embed
             "attach-volume", server.id, {"volume": spec, "attachment_id": "attachment-1"}, context()
         )
         await system.do("force-delete", server.id)
-        await system.until(lambda: not system.conductor._tasks)
+        await system.quiet()
         assert await status(system, "volume", volume) == "available"
 
 
