@@ -82,7 +82,7 @@ class Running:
                 "scope": {"project": {"name": auth["project_name"], "domain": domain}},
             }
         }
-        with httpx.Client(base_url=self.ready["base_url"], timeout=30) as client:
+        with httpx.Client(base_url=self.ready["base_url"], timeout=WAIT_SECONDS) as client:
             token = client.post("/identity/v3/auth/tokens", json=body).headers["X-Subject-Token"]
             client.headers.update({"X-Auth-Token": token, "X-OpenStack-Nova-API-Version": "2.96"})
             yield client

@@ -72,7 +72,7 @@ async def act(client: httpx.AsyncClient, volume_id: str, verb: str, **arguments:
 
 
 def info(path: Path) -> dict[str, Any]:
-    told = subprocess.run(["qemu-img", "info", "--output=json", str(path)], check=True, capture_output=True, timeout=20)
+    told = subprocess.run(["qemu-img", "info", "--output=json", str(path)], check=True, capture_output=True, timeout=60)
     found: dict[str, Any] = json.loads(told.stdout)
     return found
 

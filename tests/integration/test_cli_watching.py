@@ -57,7 +57,10 @@ async def test_a_full_disk_is_named_and_told_once(event_log: EventLog, monkeypat
     monkeypatch.setattr(watching, "DISK_SECONDS", 0.01)
     said: list[str] = []
     task = asyncio.create_task(watching.watch_disk(NO_ROOM, said.append))
-    await asyncio.wait([task], timeout=0.2)
+    async with asyncio.timeout(60):
+        while not said:
+            await asyncio.sleep(0.01)
+    await asyncio.wait([task], timeout=0.2)  # in which it looks again
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert len(said) == 1

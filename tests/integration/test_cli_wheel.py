@@ -71,7 +71,7 @@ def test_the_installed_wheel_runs_the_whole_system(installed: Path, tmp_path: Pa
     with (tmp_path / "out").open("w") as out:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out)
     try:
-        until(lambda: ready_file.exists() or process.poll() is not None, "ready", 60)
+        until(lambda: ready_file.exists() or process.poll() is not None, "ready", 120)
         assert process.poll() is None, (tmp_path / "out").read_text()
         base = json.loads(ready_file.read_text())["base_url"]
         with httpx.Client(base_url=base, follow_redirects=True, timeout=30) as client:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from eventlog import archive
+from eventlog import archiver as archiver_module
 from eventlog.archive import ArchiveDamaged
 from eventlog.archiver import Archiver
 from eventlog.checkpoint import load_or_create_key, load_public_key
@@ -88,7 +89,10 @@ async def test_it_goes_on_where_it_ended(event_log: EventLog, directory: Path) -
     await assert_whole(event_log, directory)
 
 
-async def test_a_stop_sees_the_change_of_segments_through(event_log: EventLog, directory: Path) -> None:
+async def test_a_stop_sees_the_change_of_segments_through(
+    event_log: EventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver_module, "STOP_SECONDS", WAIT_SECONDS)
     between, go_on = threading.Event(), threading.Event()
 
     class Held(Archiver):

@@ -79,8 +79,13 @@ def test_a_server_keeps_its_port_its_secrets_and_its_place(tmp_path: Path) -> No
         with pytest.raises(NatsServerFailed, match="running already"):
             server.restart()
     assert server.poll() is not None
-    with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
-        assert server.port == port
+    for _ in range(5):
+        with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
+            before, port = port, server.port
+        if port == before:
+            break
+    else:
+        raise AssertionError("somebody took the port each time")
     with socket.create_server(("127.0.0.1", port)), EmbeddedNats.start(tmp_path, sync_interval=None) as server:
         assert server.port != port
 
@@ -250,11 +255,12 @@ async def test_the_server_publishes_nothing_elsewhere_on_behalf_of_an_agent(flee
     await fleet.control.js.publish("orders.host-1.a", b"order")
     await fleet.one.publish("reports.host-1.a", b"report", reply=reply)
     await fleet.one.publish("$JS.API.CONSUMER.MSG.NEXT.ORDERS.host-1", b'{"batch":1,"no_wait":true}', reply=reply)
-    await fleet.one.flush()
-    await asyncio.sleep(0.2)
+    # The stream takes messages in order: with this one acknowledged, the one above is in it as well.
+    await fleet.one.jetstream().publish("reports.host-1.a", b"next", timeout=60)
+    await asyncio.sleep(0.2)  # in which the server would publish elsewhere
     assert await fleet.control.last_position() == 1
     stored = await fleet.control.js.stream_info("REPORTS", subjects_filter=">")
-    assert stored.state.subjects == {"reports.host-1.a": 1}
+    assert stored.state.subjects == {"reports.host-1.a": 2}
 
 
 async def test_one_process_may_be_the_agent_of_many_hosts(tmp_path: Path) -> None:

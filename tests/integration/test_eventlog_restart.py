@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from eventlog import log as log_module
 from eventlog.envelope import Recorded
 from eventlog.errors import Conflict, LogUnavailable
 from eventlog.log import EventLog
@@ -26,7 +27,10 @@ async def reconnected(log: EventLog, times: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_kill_minus_9_under_writers_loses_nothing_acknowledged(tmp_path: Path) -> None:
+async def test_kill_minus_9_under_writers_loses_nothing_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "SETTLE_SECONDS", WAIT_SECONDS)  # however long the server takes to come back
     server = EmbeddedNats.start(tmp_path, sync_interval="always")
     log = await EventLog.open(server.url)
     acknowledged: dict[str, list[Recorded]] = {}
