@@ -55,12 +55,14 @@ class ControlPlane:
     inventories: list[dict[str, Any]] = field(default_factory=list)
 
     async def send(self, order: Order) -> None:
-        """Publish an order until JetStream has it."""
+        """Publish an order until JetStream has it, once."""
         stream = self.client.jetstream(timeout=1.0)
+        name = {"Nats-Msg-Id": uuid4().hex}
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 try:
-                    await stream.publish(f"orders.{order.host}.{order.server_id}", msgspec.json.encode(order))
+                    body = msgspec.json.encode(order)
+                    await stream.publish(f"orders.{order.host}.{order.server_id}", body, headers=name)
                     return
                 except nats.errors.Error:
                     await asyncio.sleep(0.1)

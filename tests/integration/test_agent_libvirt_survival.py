@@ -121,6 +121,7 @@ async def test_a_dead_libvirtd_comes_back_and_orders_wait_for_it(lab: Lab) -> No
 
 async def test_a_killed_guest_process_is_told(lab: Lab) -> None:
     guest = the_process(lab, "qemu-system")
+    lab.events.clear()
     os.kill(guest, signal.SIGKILL)
     event = await lab.event()
     assert event.server_id == lab.server.server_id
@@ -133,6 +134,7 @@ async def test_what_happens_while_libvirtd_is_away_is_told_afterwards(lab: Lab, 
     """Several times: a libvirtd that starts shows a dead guest as running for a moment, but not always long enough."""
     daemon = the_process(lab, "libvirtd")
     guest = the_process(lab, "qemu-system")
+    lab.events.clear()
     os.kill(daemon, signal.SIGSTOP)
     os.kill(guest, signal.SIGKILL)
     os.kill(daemon, signal.SIGKILL)
