@@ -16,8 +16,8 @@ from tests.faults import proof
 from tests.faults.deployment import Deployment, running, spawn
 from tests.faults.scenarios import Scene, scene
 
-STOP_SECONDS = 20.0
-REFUSE_SECONDS = 30.0
+STOP_SECONDS = 45.0
+REFUSE_SECONDS = 120.0
 pytestmark = pytest.mark.xdist_group("faults-starts")
 
 
