@@ -145,7 +145,7 @@ def test_interfaces_come_by_network_and_by_port_and_go(world: World, guests: lis
         world.cloud.compute.delete_server_interface(gone, server=guest.id)
     wait_until(lambda: len(list(world.cloud.compute.server_interfaces(guest.id))) == 1, "both are gone")
     assert guest.run("ls -d /sys/class/net/eth* | wc -l") == "1"
-    assert not network.get_port(port.id).device_id
+    wait_until(lambda: not network.get_port(port.id).device_id, "the port is free")
     assert guest.answers() == REACHABLE
     network.delete_port(port)
     network.delete_subnet(subnet)

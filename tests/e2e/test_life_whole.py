@@ -87,8 +87,9 @@ def test_while_it_runs(patient: World, life: Life) -> None:
     assert guest.run("cat /run/kept") == "in memory"
     life.goes("changePassword", "change_server_password", "ACTIVE", "Sesame-1")
     network = patient.cloud.network.find_network("private").id
+    (first,) = (one.port_id for one in compute.server_interfaces(guest.id))
     life.goes("attach_interface", "create_server_interface", "ACTIVE", net_id=network)
-    second = next(one.port_id for one in compute.server_interfaces(guest.id) if one.mac_addr not in guest.console)
+    (second,) = (one.port_id for one in compute.server_interfaces(guest.id) if one.port_id != first)
     life.after("detach_interface", lambda: compute.delete_server_interface(second, server=guest.id), "ACTIVE")
     volumes = [storage.create_volume(name=name, size=1) for name in ("one", "two")]
     for volume in volumes:
