@@ -43,20 +43,22 @@ def events(
             _follow(system, server_id, last, as_json)
 
 
-def _past(system: System, server_id: str | None, start: int, as_json: bool) -> int:
-    """Print what there is; the position that a follower goes on after."""
+def _past(system: System, server_id: str | None, start: int, as_json: bool) -> int | str:
+    """Print what there is; the position, or the id of an event, that a follower goes on after."""
     after: str | None = str(start)
-    last = start
+    event: dict[str, Any] | None = None
+    position = start
     while after is not None:
         page = system.get("/v1/events", server=server_id, after=after, limit=PAGE)
         for event in page["events"]:
             _print(event, as_json)
-        last = max(last, page["position"])
+        position = max(position, page["position"])
         after = page.get("next_after")
-    return last
+    # A page may show more than was there at the position that it tells.
+    return event["id"] if event is not None and event["position"] > position else position
 
 
-def _follow(system: System, server_id: str | None, after: int, as_json: bool) -> None:
+def _follow(system: System, server_id: str | None, after: int | str, as_json: bool) -> None:
     from cli.follow import events_after
 
     for event in events_after(system, after, server_id):

@@ -1,4 +1,7 @@
-"""The events of the log as they happen, through restarts of the API: resumed after the last one that was seen."""
+"""The events of the log as they happen, through restarts of the API: resumed after the last one that was seen.
+
+A line that breaks in the middle of a commit loses nothing of it: what is asked for next is what follows that event.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,14 @@ PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 
 
-def events_after(system: System, position: int, server_id: str | None = None) -> Iterator[dict[str, Any]]:
-    """CloudEvents after a position, for ever. Raises `Stop` when the API is away for a minute, or refuses."""
+def events_after(system: System, after: int | str, server_id: str | None = None) -> Iterator[dict[str, Any]]:
+    """CloudEvents after a position, or after the event of an id, for ever.
+
+    Raises `Stop` when the API is away for a minute, or refuses.
+    """
     lost_at: float | None = None
     while True:
-        params: dict[str, Any] = {"after": position} | ({"server": server_id} if server_id else {})
+        params: dict[str, Any] = {"after": after} | ({"server": server_id} if server_id else {})
         timeout = httpx.Timeout(10.0, read=READ_SECONDS)
         try:
             with system.http.stream("GET", "/v1/events/stream", params=params, timeout=timeout) as stream:
@@ -38,7 +44,7 @@ def events_after(system: System, position: int, server_id: str | None = None) ->
                 for line in stream.iter_lines():
                     if line.startswith("data:"):
                         event = json.loads(line.removeprefix("data:"))
-                        position = max(position, event["position"])
+                        after = event["id"]
                         yield event
         except httpx.TransportError as error:
             if lost_at is None:

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from api.http import Json, caller, services
 from api.v1.cloudevents import cloud_event
 from api.v1.filters import FILTERS, event_filter
+from api.v1.places import parse_place
 from api.v1.scope import only_known, whole_number
 from commands.context import SERVICE
-from domain.errors import Invalid
 from eventlog.envelope import Recorded
 from projections.facts import event_id
 from projections.queries import EventQuery
@@ -39,6 +39,7 @@ async def listing(request: Request) -> Response:
     at, who = services(request), caller(request)
     wanted = event_filter(request)
     limit = whole_number(request, "limit", 100, most=MAX_PAGE)
+    position = at.read.position  # before anything is read: whoever follows from there misses nothing
     newest_first = request.query_params.get("order", "asc") == "desc"
     rows = await at.read.events(
         EventQuery(
@@ -61,20 +62,18 @@ async def listing(request: Request) -> Response:
         zip(positions, await asyncio.gather(*map(at.log.at, positions)), strict=True)
     )
     shown = [cloud_event(commit, row.index, who) for row in rows if (commit := commits[row.position]) is not None]
-    body: dict[str, Any] = {"events": shown, "position": at.read.position}
+    body: dict[str, Any] = {"events": shown, "position": position}
     if rows and len(rows) >= limit:
         body["next_after"] = f"{rows[-1].position}.{rows[-1].index}"
-    return Json(body, headers={"X-Log-Position": str(at.read.position)})
+    return Json(body, headers={"X-Log-Position": str(position)})
 
 
 def _id(text: str | None, index_left_out: int) -> int | None:
     """The event that a page goes on after: `12.0` is one event, `12` all of a commit."""
     if text is None:
         return None
-    position, _, index = text.partition(".")
-    if not (position.isascii() and position.isdigit() and len(position) < 16) or not (index + "0").isdigit():
-        raise Invalid(f"after={text!r} is no position", hint="Use the position or the id of an event.")
-    return event_id(int(position), min(int(index), EVENTS_PER_COMMIT - 1) if index else index_left_out)
+    place = parse_place(text, "after")
+    return event_id(place.position, index_left_out if place.index is None else min(place.index, EVENTS_PER_COMMIT - 1))
 
 
 async def _user_id(at: Services, actor: str | None) -> str | None:

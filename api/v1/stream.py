@@ -1,10 +1,11 @@
 """GET /v1/events/stream: the log as server-sent events, as it grows, one CloudEvent per message.
 
-`id` is the position of the commit. A reader that reconnects sends the last one as `Last-Event-ID` and goes on after
-it; the messages of one commit are written in one piece. Without `Last-Event-ID` (or `?after=`) a stream begins now. A
-comment every 15 s says that the line is alive. Bounded: `MAX_STREAMS` per process, and a reader that does not read
-keeps nothing here but one batch, because the log's feed waits for it. A connection to the log that breaks is mended
-behind the scenes.
+`id` is that of the event, `<position>.<index>`. A reader that reconnects sends the last one as `Last-Event-ID` and goes
+on after it, in the middle of a commit if it was cut off there; a position alone stands for the whole of its commit.
+Without `Last-Event-ID` (or `?after=`) a stream begins now, and says where that is with an `id` before its first
+message. A comment every 15 s says that the line is alive. Bounded: `MAX_STREAMS` per process, and a reader that does
+not read keeps nothing here but one batch, because the log's feed waits for it. A connection to the log that breaks is
+mended behind the scenes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from starlette.responses import Response, StreamingResponse
 from api.http import caller, services
 from api.v1.cloudevents import cloud_events
 from api.v1.filters import FILTERS, EventFilter, event_filter
+from api.v1.places import Place, parse_place
 from api.v1.scope import only_known, owner_of, sees
-from domain.errors import Invalid, Unavailable
+from domain.errors import Unavailable
 from eventlog.envelope import Recorded, subject_of
 from eventlog.errors import LogUnavailable
 from eventlog.feed import FeedBroken
@@ -50,16 +52,14 @@ def end_streams() -> None:
 async def stream(request: Request) -> Response:
     """Follow events as they happen (server-sent events)
 
-    Filters as in GET /v1/events; resumes after `Last-Event-ID`.
+    Filters as in GET /v1/events; resumes after `Last-Event-ID`, or `after`: the id of an event, or a position.
     """
     if len(_open) >= MAX_STREAMS:
         raise Unavailable("Too many streams are open", hint="Close one, or try again in a moment.", reason="streams")
     only_known(request, *FILTERS, "after")
     at, who = services(request), caller(request)
     wanted = event_filter(request)
-    after = _start(request)
-    if after is None:
-        after = await at.log.last_position()
+    after = _start(request) or Place(await at.log.last_position())
     return StreamingResponse(
         _messages(at, who, wanted, after),
         media_type="text/event-stream",
@@ -67,22 +67,21 @@ async def stream(request: Request) -> Response:
     )
 
 
-def _start(request: Request) -> int | None:
-    text = request.headers.get("last-event-id") or request.query_params.get("after")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Invalid(f"{text!r} is no position", hint="Send the id of the last event that you have.")
-    return int(text)
+def _start(request: Request) -> Place | None:
+    """What a browser had last counts for more than the address that it opened once."""
+    if last := request.headers.get("last-event-id"):
+        return parse_place(last, "Last-Event-ID")
+    after = request.query_params.get("after")
+    return None if after is None else parse_place(after, "after")
 
 
-async def _messages(at: Services, who: Caller, wanted: EventFilter, after: int) -> AsyncIterator[bytes]:
+async def _messages(at: Services, who: Caller, wanted: EventFilter, after: Place) -> AsyncIterator[bytes]:
     ending = asyncio.Event()
     _open.add(ending)
-    source = _commits(at, wanted, after)
+    source = _commits(at, wanted, after.commits_before)
     end, step = asyncio.ensure_future(ending.wait()), asyncio.ensure_future(anext(source))
     try:
-        yield f"retry: {RETRY_MILLISECONDS}\n: at {after}\n\n".encode()
+        yield f"retry: {RETRY_MILLISECONDS}\nid: {after}\n\n".encode()
         while True:
             done, _ = await asyncio.wait((end, step), timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if end in done or not await _still_welcome(at, who):
@@ -92,7 +91,7 @@ async def _messages(at: Services, who: Caller, wanted: EventFilter, after: int) 
                 continue
             recorded = step.result()
             step = asyncio.ensure_future(anext(source))
-            if chunk := _chunk(recorded, who, wanted):
+            if chunk := _chunk(recorded, who, wanted, after):
                 yield chunk
     finally:
         _open.discard(ending)
@@ -107,13 +106,13 @@ async def _still_welcome(at: Services, who: Caller) -> bool:
     return (at.tokens.cached(who.token) or await at.tokens.check(who.token)) is not None
 
 
-def _chunk(recorded: Recorded, who: Caller, wanted: EventFilter) -> bytes:
+def _chunk(recorded: Recorded, who: Caller, wanted: EventFilter, after: Place) -> bytes:
     if not (who.is_admin or sees(who, owner_of(recorded.commit))):
         return b""
     return b"".join(
-        b"id: %d\ndata: %s\n\n" % (recorded.position, _encode(event))
-        for event in cloud_events(recorded, who)
-        if wanted.admits(event, recorded)
+        b"id: %s\ndata: %s\n\n" % (event["id"].encode(), _encode(event))
+        for index, event in enumerate(cloud_events(recorded, who))
+        if after.is_before(recorded.position, index) and wanted.admits(event, recorded)
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.viewer import Site, keep
 
@@ -90,6 +90,31 @@ def test_held_it_counts_and_followed_it_catches_up(site: Site, demo: httpx.Clien
     page.keyboard.press(".")
     expect(page.locator(ROW)).to_have_count(2)
     expect(page.locator("#head")).to_contain_text("locked: tonight")
+
+
+def test_a_line_cut_in_the_middle_of_a_commit_loses_none_of_its_events(
+    site: Site, demo: httpx.Client, open_page: OpenPage
+) -> None:
+    server_id = site.create(demo, "interrupted")
+    page = open_page()
+    site.enter(page, path=f"/ui/servers/{server_id}")
+    expect(page.locator("#tail-word")).to_have_text("Live")
+    page.keyboard.press(".")
+    page.evaluate("window.dispatchEvent(new Event('pagehide'))")
+
+    def cut(route: Route) -> None:
+        told = "retry: 50\n"
+        with demo.stream("GET", route.request.url) as stream:
+            for line in stream.iter_lines():
+                told += f"{line}\n" if line.startswith(("id: ", "data: ")) else ""
+                if line.startswith("data: "):
+                    break
+        route.fulfill(content_type="text/event-stream", body=f"{told}\n")
+
+    page.route("**/v1/events/stream*", cut, times=1)
+    site.give(demo, "lock", server_id)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#tail-word")).to_have_text("Held, 2 new events")
 
 
 def test_a_button_gives_the_command(site: Site, demo: httpx.Client, open_page: OpenPage) -> None:

@@ -184,16 +184,64 @@ async def test_the_stream_shows_what_happens_and_resumes(plane: Plane, demo: htt
         f"server.stop.{phase}" for phase in ("accepted", "step_started", "step_finished", "succeeded")
     ]
     event = json.loads(messages[0]["data"])
-    assert str(event["position"]) == messages[0]["id"]
+    assert event["id"] == messages[0]["id"]
     assert event["subject"] == server_id
-    again = await read_stream(demo, 2, params={"server": server_id}, headers={"Last-Event-ID": messages[0]["id"]})
-    assert [message["data"] for message in again] == [message["data"] for message in messages[2:]]
+    # A position, which was the id of every event of a commit once, stands for all of it.
+    position = {"Last-Event-ID": str(event["position"])}
+    assert await read_stream(demo, 2, params={"server": server_id}, headers=position) == messages[2:]
     async with plane.signed_in("other") as stranger:
         foreign = asyncio.create_task(read_stream(stranger, 1, headers={"Last-Event-ID": "0"}))
         own = await plane.create(stranger, "mine")
         [first] = await foreign
         assert json.loads(first["data"])["subject"] != server_id
         assert json.loads(first["data"])["data"] or own
+
+
+async def test_a_stream_cut_after_any_event_goes_on_exactly_there(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "cut")
+    await do(plane, demo, "stop", server_id)
+    query = {"server": server_id}
+    listed = [event["id"] for event in (await get(demo, "/v1/events", **query))["events"]]
+    whole = await read_stream(demo, len(listed), params=query | {"after": "0"})
+    assert [message["id"] for message in whole] == listed
+    assert max(int(id.split(".")[1]) for id in listed) > 0
+    for count, cut in enumerate(listed[:-1], 1):
+        rest = len(listed) - count
+        # What the browser had last counts for more than the address that it opened.
+        opened, had_last = query | {"after": "0"}, {"Last-Event-ID": cut}
+        assert await read_stream(demo, rest, params=opened, headers=had_last) == whole[count:]
+        assert await read_stream(demo, rest, params=query | {"after": cut}) == whole[count:]
+
+
+async def test_a_stream_tells_where_it_began_before_anything_happens(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "unseen")
+    began = ""
+    async with (
+        asyncio.timeout(WAIT_SECONDS),
+        demo.stream("GET", "/v1/events/stream", params={"server": server_id}) as one,
+    ):
+        async for line in one.aiter_lines():
+            if line.startswith("id: "):
+                began = line.removeprefix("id: ")
+                break
+    await do(plane, demo, "lock", server_id)
+    missed = await read_stream(demo, 2, params={"server": server_id}, headers={"Last-Event-ID": began})
+    assert [json.loads(message["data"])["type"] for message in missed] == [
+        "server.lock.accepted",
+        "server.lock.succeeded",
+    ]
+
+
+@pytest.mark.parametrize("bad", ["x", "-1", "1.", ".1", "1.x", "1.2.3", "1 2", "9" * 16, "1.99999"])
+async def test_an_id_that_is_none_is_refused(demo: httpx.AsyncClient, bad: str) -> None:
+    for path, headers, query in (
+        ("/v1/events/stream", {"Last-Event-ID": bad}, {}),
+        ("/v1/events/stream", {}, {"after": bad}),
+        ("/v1/events", {}, {"after": bad}),
+    ):
+        answer = await demo.get(path, headers=headers, params=query)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["detail"].endswith(f"is no position and no id of an event: {bad!r}")
 
 
 async def test_a_silent_stream_shows_that_it_lives_and_ends_when_told(

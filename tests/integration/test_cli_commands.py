@@ -13,8 +13,11 @@ from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
+import httpx
 import pytest
 
+from cli import follow
+from cli.client import System, connect
 from tests.running import Running, chronova, running, until
 
 pytestmark = pytest.mark.xdist_group("chronova up")
@@ -170,6 +173,52 @@ def test_a_history_is_followed_while_it_happens(system: Running) -> None:
             finally:
                 process.kill()
     assert output_of(system, "history", "cam-slow-snapshot", "--until-done") == "Nothing is in progress.\n"
+
+
+class Cutting(httpx.BaseTransport):
+    """A line to the API that breaks after the first event of every stream."""
+
+    def __init__(self, line: httpx.BaseTransport) -> None:
+        self.line = line
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self.line.handle_request(request)
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=CutAfterAnEvent(answer))
+
+
+PATIENCE = 4  # times that a stream says it is alive
+
+
+class CutAfterAnEvent(httpx.SyncByteStream):
+    def __init__(self, answer: httpx.Response) -> None:
+        self.answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        told = b""
+        for piece in self.answer.iter_raw():
+            told += piece
+            if event := re.search(rb"\ndata: .*\n\n", told):
+                yield told[: event.end()]
+                raise httpx.ReadError("cut")
+            assert told.count(b": alive") < PATIENCE, "no event comes any more"
+
+    def close(self) -> None:
+        self.answer.close()
+
+
+def test_a_line_that_breaks_at_every_event_loses_and_doubles_nothing(
+    system: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "PAUSE_SECONDS", 0.0)
+    with connect(system.data) as straight:
+        server_id = straight.server_id("web")
+        events = straight.get("/v1/events", server=server_id, limit=500)["events"]
+        with httpx.Client(
+            base_url=straight.http.base_url, headers=straight.http.headers, transport=Cutting(httpx.HTTPTransport())
+        ) as cutting:
+            followed = follow.events_after(System(cutting), 0, server_id)
+            assert [next(followed) for _ in events] == events
+    assert len({event["position"] for event in events}) < len(events)
 
 
 def test_nothing_is_stuck(system: Running) -> None:

@@ -19,6 +19,8 @@ export class Tail {
     this.refreshed = refreshed;
     this.position = Number(document.body.dataset.position ?? 0);
     this.shown = this.position;
+    /** What the stream goes on after: the id of the last event that came, or the position of the page. */
+    this.last = String(this.position);
     this.held = false;
     this.fresh = 0;
     this.failures = 0;
@@ -39,7 +41,7 @@ export class Tail {
   open() {
     if (this.source) return;
     const joint = this.address.includes("?") ? "&" : "?";
-    const source = new EventSource(`${this.address}${joint}after=${this.position}`);
+    const source = new EventSource(`${this.address}${joint}after=${this.last}`);
     this.source = source;
     source.onmessage = (message) => this.take(message);
     source.onopen = () => this.tell();
@@ -77,7 +79,8 @@ export class Tail {
 
   /** @param {MessageEvent} message */
   take(message) {
-    const position = Number(message.lastEventId);
+    this.last = message.lastEventId;
+    const position = Number.parseInt(this.last, 10);
     if (position <= this.shown) return;
     this.position = Math.max(this.position, position);
     this.fresh += 1;
