@@ -232,7 +232,7 @@ def _console(protocol: str, kind: str) -> Callable[[Trial], None]:
         token = unquote(told["url"]).rpartition("token=")[2]
         base = trial.world.system.ready["base_url"].replace("http", "ws", 1)
         try:
-            with connect(f"{base}/console/{protocol}?token={token}") as socket:
+            with connect(f"{base}/console/{protocol}?token={token}", open_timeout=SETTLE_SECONDS) as socket:
                 socket.recv(timeout=SETTLE_SECONDS)
         except ConnectionClosed as closed:
             raise Refused(str(closed)) from closed

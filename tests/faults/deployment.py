@@ -168,4 +168,4 @@ def credentials(deployment: Deployment, cloud: str) -> dict[str, Any]:
 
 
 def connection(deployment: Deployment) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=deployment.base_url, timeout=30.0)
+    return httpx.AsyncClient(base_url=deployment.base_url, timeout=60.0)

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api.console.grants import ConsoleGrant, seal
-from tests.deployment import Deployment, running_api
+from tests.deployment import WAIT_SECONDS, Deployment, running_api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SERVER = "6d9bd9b2-1b0f-4a32-9b63-6f2b0a2d9f11"
@@ -29,13 +29,14 @@ async def test_no_token_an_old_one_or_another_kind_of_token_opens_nothing(api: D
     sign_in = (await api.sign_in("demo")).headers["x-subject-token"]
     for query in ("", "?token=", "?token=nonsense", f"?token={old}", f"?token={sign_in}"):
         with pytest.raises(InvalidStatus):
-            async with connect(f"{api.base_url.replace('http', 'ws', 1)}{path}{query}"):
+            async with connect(f"{api.base_url.replace('http', 'ws', 1)}{path}{query}", open_timeout=WAIT_SECONDS):
                 pass
 
 
 async def test_a_server_without_a_host_has_no_console(api: Deployment) -> None:
     token = seal(api.data, ConsoleGrant(SERVER, "", "serial", "u", time.time() + 60))
-    async with connect(f"{api.base_url.replace('http', 'ws', 1)}/console/serial?token={token}") as socket:
+    address = f"{api.base_url.replace('http', 'ws', 1)}/console/serial?token={token}"
+    async with connect(address, open_timeout=WAIT_SECONDS) as socket:
         with pytest.raises(ConnectionClosed) as closed:
             await socket.recv()
     assert closed.value.rcvd is not None

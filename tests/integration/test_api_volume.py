@@ -95,7 +95,7 @@ async def test_a_volume_is_made_extended_and_deleted(api: Deployment, demo: http
 async def test_from_image_to_volume_to_image(api: Deployment, demo: httpx.AsyncClient, tmp_path: Path) -> None:
     source = tmp_path / "source.qcow2"
     await asyncio.to_thread(
-        subprocess.run, ["qemu-img", "create", "-q", "-f", "qcow2", str(source), "30M"], check=True, timeout=20
+        subprocess.run, ["qemu-img", "create", "-q", "-f", "qcow2", str(source), "30M"], check=True, timeout=60
     )
     fields = {"name": "i", "disk_format": "qcow2", "container_format": "bare", "os_distro": "debian"}
     image_id = (await demo.post("/image/v2/images", json=fields)).json()["id"]

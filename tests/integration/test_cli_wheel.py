@@ -74,7 +74,7 @@ def test_the_installed_wheel_runs_the_whole_system(installed: Path, tmp_path: Pa
         until(lambda: ready_file.exists() or process.poll() is not None, "ready", 120)
         assert process.poll() is None, (tmp_path / "out").read_text()
         base = json.loads(ready_file.read_text())["base_url"]
-        with httpx.Client(base_url=base, follow_redirects=True, timeout=30) as client:
+        with httpx.Client(base_url=base, follow_redirects=True, timeout=60) as client:
             assert client.get("/healthz").status_code == 200
             assert client.get("/openapi.json").json()["paths"]
             viewer = client.get("/ui/")

@@ -17,7 +17,7 @@ from domain.errors import Conflict
 from domain.server import FlavorSnapshot, Server
 from eventlog.nats_server import EmbeddedNats
 from tests.faults.proof import guests
-from tests.system import ADMIN, System, context
+from tests.system import ADMIN, WAIT_SECONDS, System, context
 
 LARGER = FlavorSnapshot(id="2", name="m1.micro", vcpus=2, ram=192, disk=1)
 
@@ -38,7 +38,7 @@ async def shelved(system: System, name: str = "web") -> Server:
 
 async def said(system: System, server_id: str, command: str) -> str:
     """What the history says of the last action of this command."""
-    await system.read.wait_for(await system.log.last_position())
+    await system.read.wait_for(await system.log.last_position(), WAIT_SECONDS)
     actions = [one for one in await system.read.actions(server_id) if one.command == command]
     return f"{actions[0].outcome}: {actions[0].fault}"
 
