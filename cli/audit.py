@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from cli.options import command
 from cli.settings import Tables
 
 if TYPE_CHECKING:
+    from eventlog.archive import Entry
     from eventlog.envelope import Recorded
     from eventlog.log import EventLog
     from eventlog.verify import Finding
@@ -77,27 +78,69 @@ async def _verify_log(data: Path) -> None:
 
     async with open_place(data) as place:
         log = place.log
-        chain = ChainVerifier(prefix=log.prefix, public_key=load_public_key(data / "keys"))
-        machine = MachineAudit()
+        chain = ChainVerifier(prefix=log.prefix, public_key=load_public_key(data / "keys"), locate=True)
+        machine, copy = MachineAudit(), _Copy(data / "archive")
         with output.progress("verifying") as tell:
             last = await log.last_position()
             async for batch in log.scan(upto=last):
-                _stop_at(await asyncio.to_thread(_check, chain, machine, batch, log))
+                _stop_at(await asyncio.to_thread(_check, chain, machine, copy, batch, log))
                 tell(chain.position, last)
+        _stop_at(chain.finish())
+        _stop_at(copy.what_follows(await log.last_position()))
+    if copy.damage:
+        click.echo(f"not compared with the archive from there on: {copy.damage}", err=True)
     _all_well(chain.position, machine.events, chain.checkpoints)
 
 
-def _check(chain: Any, machine: Any, batch: Iterable[Recorded], log: EventLog) -> Finding | None:
+def _check(chain: Any, machine: Any, copy: _Copy, batch: Iterable[Recorded], log: EventLog) -> Finding | None:
     from eventlog.verify import Finding
 
     for one in batch:
         subject = log.subject_of(one.commit)
+        if not copy.holds(one):
+            return Finding(one.position, subject, f"the archive in {copy.directory} holds another commit there")
         finding: Finding | None = chain.check(one.position, subject, one.raw)
         if finding is not None:
             return finding
-        if (wrong := machine.feed(one.commit)) is not None:
+        if chain.finish() is None and (wrong := machine.feed(one.commit)) is not None:
             return Finding(one.position, subject, wrong)
     return None
+
+
+class _Copy:
+    """The archive beside the log, read along with it. `damage`: from where on it can not be read."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.damage = ""
+        self._entries = self._read()
+        self._next = next(self._entries, None)
+
+    def holds(self, recorded: Recorded) -> bool:
+        """Whether it has this commit at its position, or nothing there (yet)."""
+        entry = self._next
+        if entry is None or entry.position != recorded.position:
+            return entry is None or entry.position > recorded.position
+        self._next = next(self._entries, None)
+        return bytes(entry.message) == recorded.raw
+
+    def what_follows(self, last: int) -> Finding | None:
+        """What it has after the log's end."""
+        from eventlog.verify import Finding
+
+        if self._next is None or self._next.position <= last:
+            return None
+        return Finding(self._next.position, "*", f"the log ends at {last}, its archive in {self.directory} goes on")
+
+    def _read(self) -> Iterator[Entry]:
+        from eventlog import archive
+
+        if not any(self.directory.glob("0*")):
+            return
+        try:
+            yield from archive.read(self.directory)
+        except (archive.ArchiveDamaged, OSError) as error:
+            self.damage = str(error)
 
 
 async def _verify_file(data: Path, file: Path) -> None:

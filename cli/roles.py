@@ -30,7 +30,9 @@ KEEP_ALIVE_SECONDS = 75  # a client that waits for its server between two reques
 HOSTS_SECONDS = 30.0
 HOSTS_PAUSE_SECONDS = 0.02
 HOSTS_A_LOOK = 50  # looking at all of more hosts takes so long that there is a longer pause before the next time
-CHECKPOINT_SECONDS = 300.0
+CHECKPOINT_SECONDS = 60.0
+FIRST_CHECKPOINT_SECONDS = 20.0  # after the start: the start has other work
+LAST_CHECKPOINT_SECONDS = 3.0
 GC_OBJECTS = 20_000
 
 
@@ -160,6 +162,7 @@ async def _start_parts(
     from commands.handler import Commands
     from commands.hosts import HostWatch
     from commands.settings import CommandSettings
+    from eventlog.checkpoint import load_or_create_key
     from projections.projector import Projector
     from projections.read_model import ReadModel
 
@@ -197,10 +200,12 @@ async def _start_parts(
 
     commands = Commands(log, visible=visible, settings=settings, hosts=watch)
     if "conductor" in parts:
+        key = load_or_create_key(options.data / "keys")
+        stack.push_async_callback(_last_checkpoint, commands, key)
         duty = Duty(log, commands, read, settings, watch, me=process_name.name(), is_gone=process_name.has_ended)
         stack.push_async_callback(duty.stop)
         failures.append(duty.failed)
-        failures.append(asyncio.create_task(_checkpoints(commands, options.data), name="checkpoints"))
+        failures.append(asyncio.create_task(_checkpoints(commands, key), name="checkpoints"))
         stack.push_async_callback(_cancel, failures[-1])
     if "api" in parts:
         failures.append(await _start_api(options, stack, commands, read, log, api_settings))
@@ -325,21 +330,36 @@ async def _wait_for_hosts(read: Any, watch: Any, count: int, stop: asyncio.Event
         await asyncio.sleep(HOSTS_PAUSE_SECONDS * (1 + count / HOSTS_A_LOOK))
 
 
-async def _checkpoints(commands: Any, data: Path) -> None:
-    """Sign what was appended since the last checkpoint, every few minutes."""
+async def _checkpoints(commands: Any, key: Any) -> None:
+    """Sign what was appended since the last checkpoint, every minute."""
+    pause = FIRST_CHECKPOINT_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        await _checkpoint(commands, key)
+        pause = CHECKPOINT_SECONDS
+
+
+async def _last_checkpoint(commands: Any, key: Any) -> None:
+    """Sign what there is at the end: what nothing signed could be cut off unnoticed."""
+    try:
+        async with asyncio.timeout(LAST_CHECKPOINT_SECONDS):
+            await _checkpoint(commands, key)
+    except TimeoutError:
+        return  # the next start signs it
+
+
+async def _checkpoint(commands: Any, key: Any) -> None:
     import structlog
 
     from domain.errors import Rejected
-    from eventlog.checkpoint import load_or_create_key
+    from eventlog.checkpoint import read_checkpoint
     from eventlog.errors import LogError
 
-    key = load_or_create_key(data / "keys")
-    while True:
-        await asyncio.sleep(CHECKPOINT_SECONDS)
-        try:
-            await commands.checkpoint(key)
-        except (LogError, Rejected) as error:
-            structlog.get_logger("control").warning("no checkpoint was made", error=str(error))
+    try:
+        while (made := await commands.checkpoint(key)) is not None and read_checkpoint(made.commit).is_full:
+            pass
+    except (LogError, Rejected) as error:
+        structlog.get_logger("control").warning("no checkpoint was made", error=str(error))
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:

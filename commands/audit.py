@@ -13,7 +13,9 @@ from domain import resources
 from domain.machine import BEFORE_CREATE, MACHINE
 from domain.resources import Resource, ResourceChange
 from domain.server import Server, decode_event, decode_server, evolve
+from eventlog import checkpoint
 from eventlog.envelope import Commit
+from eventlog.stored_events import is_library_kind
 
 _decode_change = msgspec.json.Decoder(ResourceChange).decode
 
@@ -36,9 +38,11 @@ class MachineAudit:
                 return self._server(commit)
             if commit.kind in resources.KINDS:
                 return self._resource(commit)
+            if commit.kind == checkpoint.KIND or is_library_kind(commit.kind):
+                return None
         except (msgspec.DecodeError, ValueError) as error:
             return f"an event or the state can not be read: {error}"
-        return None
+        return f"chronova makes no commits of the kind {commit.kind}"
 
     def _server(self, commit: Commit) -> str | None:
         state = self._servers.get(commit.id, Server(id=commit.id))

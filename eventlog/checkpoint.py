@@ -2,7 +2,8 @@
 
 The chain of each aggregate shows that its history was not changed; a checkpoint shows that nothing was changed,
 removed, added or reordered across the whole log, not even by somebody who can compute hashes. Checkpoints are commits
-of the aggregate `checkpoint`/`global`, so they are chained themselves, and each covers the one before it.
+of the aggregate `checkpoint`/`global`, so they are chained themselves, and each covers the one before it. The root
+says that something differs; `marks`, the first bytes of every message's digest, say where.
 
 The Ed25519 key lives in `DATA/keys`: `checkpoint.key` (PEM, mode 0600) and `checkpoint.pub`. Whoever keeps a copy of
 the public key elsewhere can tell a log that was rewritten together with its key.
@@ -11,6 +12,8 @@ the public key elsewhere can tell a log that was rewritten together with its key
 from __future__ import annotations
 
 import os
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +39,8 @@ ID = "global"
 TYPE = "checkpoint.made"
 PRIVATE_KEY_FILE = "checkpoint.key"
 PUBLIC_KEY_FILE = "checkpoint.pub"
+MARK_BYTES = 3
+MAX_COVERED = 10_000  # messages of one checkpoint: with their marks it stays far below what a message may be
 
 
 class KeyUnusable(LogError):
@@ -43,16 +48,44 @@ class KeyUnusable(LogError):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The root over the messages at `first`..`last`; `previous` is the hash of the checkpoint before."""
+    """The root over the messages at `first`..`last`; `previous` is the hash of the checkpoint before.
+
+    `marks`: base64 of the first `MARK_BYTES` of every leaf; checkpoints of old logs have none.
+    """
 
     first: int
     last: int
     root: str
     previous: str
     signature: str = ""
+    marks: str = ""
+
+    @classmethod
+    def over(cls, first: int, leaves: Sequence[bytes], previous: str) -> Checkpoint:
+        """Unsigned, over the leaves of the messages from `first` on."""
+        marks = b64encode(b"".join(leaf[:MARK_BYTES] for leaf in leaves)).decode()
+        return cls(first, first + len(leaves) - 1, merkle.root(leaves).hex(), previous, marks=marks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more that is not covered yet."""
+        return self.last - self.first + 1 >= MAX_COVERED
 
     def signed_bytes(self) -> bytes:
-        return f"chronova checkpoint 1\n{self.first}\n{self.last}\n{self.root}\n{self.previous}\n".encode()
+        lines = [f"chronova checkpoint {2 if self.marks else 1}", self.first, self.last, self.root, self.previous]
+        return "".join(f"{line}\n" for line in ([*lines, self.marks] if self.marks else lines)).encode()
+
+    def first_difference(self, leaves: Sequence[bytes]) -> int | None:
+        """The first position, from `first` on, whose leaf is not the one that was covered; None if no mark tells."""
+        try:
+            marks = b64decode(self.marks, validate=True)
+        except ValueError:
+            return None
+        for index in range(len(marks) // MARK_BYTES):
+            mark = marks[index * MARK_BYTES : (index + 1) * MARK_BYTES]
+            if index >= len(leaves) or leaves[index][:MARK_BYTES] != mark:
+                return self.first + index
+        return None
 
     def signed_by(self, key: Ed25519PrivateKey) -> Checkpoint:
         return msgspec.structs.replace(self, signature=key.sign(self.signed_bytes()).hex())
@@ -111,18 +144,19 @@ class Draft(NamedTuple):
 
 
 async def draft(log: EventLog, key: Ed25519PrivateKey) -> Draft | None:
-    """A checkpoint over everything since the last one; None if there is nothing but that one. Raises LogError."""
+    """A checkpoint over what came since the last one, `MAX_COVERED` at most; None if only that one. Raises LogError."""
     before = await log.last_from_leader(KIND, ID)
     covered = read_checkpoint(before.commit).last if before else 0
     head = await log.last_position()
-    if head == (before.position if before else 0):
+    if before is not None and head == before.position == covered + 1:
         return None
+    if head == covered:
+        return None
+    head = min(head, covered + MAX_COVERED)
     leaves = [merkle.leaf(one.raw) async for batch in log.scan(covered, upto=head) for one in batch]
     if len(leaves) != head - covered:
         raise LogError(f"positions {covered + 1} to {head} hold {len(leaves)} commits: run `chronova audit verify`")
-    made = Checkpoint(
-        first=covered + 1, last=head, root=merkle.root(leaves).hex(), previous=before.hash if before else ""
-    ).signed_by(key)
+    made = Checkpoint.over(covered + 1, leaves, before.hash if before else "").signed_by(key)
     return Draft(before, Event(TYPE, 1, msgspec.Raw(msgspec.json.encode(made))), msgspec.json.encode({"last": head}))
 
 

@@ -4,9 +4,9 @@ Checked at every position: positions have no gap; the message has the form of a 
 the subject is that of the aggregate; the commit names the hash of the aggregate's previous commit and continues its
 version. At every checkpoint: the Merkle root of what it covers and, given the public key, the signature.
 
-What is found where: a changed, removed, added or moved commit at its own position, unless the forger recomputed its
-hash; then at the aggregate's next commit, or at the first position of the checkpoint that covers it. What is newer
-than the newest checkpoint is protected by the chains alone.
+What is found where: a changed, removed, added or moved commit at its own position. Where a forger recomputed hashes or
+renumbered positions, the next checkpoint still knows it (`locate`); without one, it is found at the aggregate's next
+commit. What is newer than the newest checkpoint is protected by the chains alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class Finding:
 
 
 class ChainVerifier:
-    """Takes messages one by one. `check` returns a finding or None; after a finding the verifier is of no more use."""
+    """Takes messages one by one. `check` returns a finding or None; after a finding the verifier is of no more use.
+
+    With `locate` a broken chain is held back until the next checkpoint, which may know of an earlier difference:
+    `finish` returns what was held back at the end.
+    """
 
     def __init__(
         self,
@@ -47,7 +51,10 @@ class ChainVerifier:
         first_position: int = 1,
         prefix: str = DEFAULT_PREFIX,
         public_key: Ed25519PublicKey | None = None,
+        locate: bool = False,
     ) -> None:
+        self._locate = locate
+        self._held_back: Finding | None = None
         self._next = first_position
         # A log that is read from the middle has aggregates whose earlier commits are not known.
         self._from_start = first_position == 1
@@ -64,6 +71,8 @@ class ChainVerifier:
         return self._next - 1
 
     def check(self, position: int, subject: str, raw: bytes) -> Finding | None:
+        if self._held_back is not None:
+            return self._look_back(self._held_back, position, subject, raw)
         if position != self._next:
             return Finding(self._next, subject, f"the position is missing, {position} comes instead")
         recorded = self._read(position, subject, raw)
@@ -71,7 +80,8 @@ class ChainVerifier:
             return Finding(position, subject, recorded)
         what = self._wrong_link(subject, recorded.commit)
         if what:
-            return Finding(position, subject, what)
+            found = Finding(position, subject, what)
+            return self._look_back(found, position, subject, raw) if self._locate else found
         if recorded.commit.kind == checkpoint.KIND:
             finding = self._wrong_checkpoint(position, subject, recorded)
             if finding is not None:
@@ -80,6 +90,32 @@ class ChainVerifier:
         self._heads[subject] = (recorded.hash, recorded.commit.version)
         self._leaves.append(merkle.leaf(raw))
         return None
+
+    def finish(self) -> Finding | None:
+        """What is still held back when there are no more messages."""
+        return self._held_back
+
+    def _look_back(self, found: Finding, position: int, subject: str, raw: bytes) -> Finding | None:
+        """The finding, or the earlier difference that the next checkpoint knows of; None until there is one."""
+        made = self._signed_checkpoint(position, subject, raw)
+        if made is None and len(self._leaves) < checkpoint.MAX_COVERED:
+            self._held_back = found
+            self._leaves.append(merkle.leaf(raw))
+            return None
+        at = made.first_difference(self._leaves) if made is not None and made.first == self._covered + 1 else None
+        return found if at is None or at >= found.position else _not_what_was_covered(at, position)
+
+    def _signed_checkpoint(self, position: int, subject: str, raw: bytes) -> checkpoint.Checkpoint | None:
+        if subject != envelope.subject_of(checkpoint.KIND, checkpoint.ID, self._prefix):
+            return None
+        recorded = self._read(position, subject, raw)
+        if isinstance(recorded, str):
+            return None
+        try:
+            made = checkpoint.read_checkpoint(recorded.commit)
+        except msgspec.DecodeError:
+            return None
+        return made if self._public_key is None or made.is_signed_by(self._public_key) else None
 
     def _read(self, position: int, subject: str, raw: bytes) -> Recorded | str:
         """The commit, or what is wrong with the message taken by itself."""
@@ -123,10 +159,12 @@ class ChainVerifier:
             # It covers messages from before the first position that is read here.
             self._forget_covered(made)
             return None
+        at = made.first_difference(self._leaves) if made.first == self._covered + 1 else None
+        if at is not None:
+            return _not_what_was_covered(at, position)
         if made.first != self._covered + 1 or not made.first <= made.last < position:
             return Finding(position, subject, f"the checkpoint covers {made.first} to {made.last}")
-        leaves = self._leaves[: made.last - self._covered]
-        if merkle.root(leaves).hex() != made.root:
+        if merkle.root(self._leaves[: made.last - self._covered]).hex() != made.root:
             what = f"positions {made.first} to {made.last} are not what the checkpoint at {position} was made of"
             return Finding(made.first, "*", what)
         self.checkpoints += 1
@@ -138,6 +176,10 @@ class ChainVerifier:
         self._covered = max(self._covered, made.last)
 
 
+def _not_what_was_covered(at: int, position: int) -> Finding:
+    return Finding(at, "*", f"it is not the commit that the checkpoint at {position} was made of")
+
+
 def verify_chain(
     entries: Iterable[tuple[int, str, bytes]],
     *,
@@ -146,9 +188,9 @@ def verify_chain(
     public_key: Ed25519PublicKey | None = None,
 ) -> Finding | None:
     """Check messages given as (position, subject, stored bytes); the first finding, or None if all is well."""
-    verifier = ChainVerifier(first_position=first_position, prefix=prefix, public_key=public_key)
+    verifier = ChainVerifier(first_position=first_position, prefix=prefix, public_key=public_key, locate=True)
     for position, subject, raw in entries:
         finding = verifier.check(position, subject, raw)
         if finding is not None:
             return finding
-    return None
+    return verifier.finish()

@@ -27,6 +27,7 @@ class Ledger:
     entries: list[Entry] = field(default_factory=list)
     heads: dict[str, tuple[str, int]] = field(default_factory=dict)
     covered: int = 0
+    marks: bool = True  # checkpoints of old logs have none
 
     def put(self, id: str, *event: Event, kind: str = "server") -> None:
         subject = subject_of(kind, id)
@@ -44,15 +45,17 @@ class Ledger:
         last = len(self.entries)
         leaves = [merkle.leaf(raw) for _, _, raw in self.entries[self.covered :]]
         previous = self.heads.get(subject_of(checkpoint.KIND, checkpoint.ID), ("", 0))[0]
-        made = checkpoint.Checkpoint(self.covered + 1, last, merkle.root(leaves).hex(), previous).signed_by(key)
+        made = checkpoint.Checkpoint.over(self.covered + 1, leaves, previous)
+        if not self.marks:
+            made = msgspec.structs.replace(made, marks="")
+        made = made.signed_by(key)
         self.covered = last
         self.put(checkpoint.ID, Event(checkpoint.TYPE, 1, msgspec.Raw(msgspec.json.encode(made))), kind=checkpoint.KIND)
 
 
-@pytest.fixture
-def entries() -> list[Entry]:
+def written(*, marks: bool) -> list[Entry]:
     """a a b a b a C(7) b a b C(11), and a commit after the last checkpoint."""
-    ledger = Ledger()
+    ledger = Ledger(marks=marks)
     for id in "aababa":
         ledger.put(id)
     ledger.checkpoint()
@@ -61,6 +64,17 @@ def entries() -> list[Entry]:
     ledger.checkpoint()
     ledger.put("a")
     return ledger.entries
+
+
+@pytest.fixture
+def entries() -> list[Entry]:
+    return written(marks=True)
+
+
+@pytest.fixture
+def old_entries() -> list[Entry]:
+    """The same with checkpoints of a version that put no marks into them."""
+    return written(marks=False)
 
 
 def find(entries: list[Entry]) -> tuple[int, str] | None:
@@ -78,8 +92,13 @@ def forged(entry: Entry, change: Callable[[Commit], Commit]) -> Entry:
     return entry[0], entry[1], encode(commit)[1]
 
 
-def test_an_untouched_log_verifies(entries: list[Entry]) -> None:
+def not_covered_by(checkpoint_at: int) -> str:
+    return f"it is not the commit that the checkpoint at {checkpoint_at} was made of"
+
+
+def test_an_untouched_log_verifies(entries: list[Entry], old_entries: list[Entry]) -> None:
     assert find(entries) is None
+    assert find(old_entries) is None
     assert verify_chain([]) is None
 
 
@@ -100,17 +119,20 @@ def test_a_removed_commit_is_found_at_its_position(entries: list[Entry], positio
     assert (find(gap) or (0,))[0] == position
 
 
-def test_a_removed_commit_is_found_even_if_the_rest_moves_up(entries: list[Entry]) -> None:
-    assert find(renumbered([*entries[:1], *entries[2:]])) == (3, "the version goes on at 5 after 2")
+def test_a_removed_commit_is_found_even_if_the_rest_moves_up(entries: list[Entry], old_entries: list[Entry]) -> None:
+    assert find(renumbered([*entries[:1], *entries[2:]])) == (2, not_covered_by(6))
+    assert find(renumbered([*old_entries[:1], *old_entries[2:]])) == (3, "the version goes on at 5 after 2")
 
 
-def test_the_only_commit_of_an_aggregate_is_missed_by_the_checkpoint() -> None:
-    ledger = Ledger()
+@pytest.mark.parametrize(
+    ("marks", "expected"), [(True, (2, not_covered_by(3))), (False, (3, "the checkpoint covers 1 to 3"))]
+)
+def test_the_only_commit_of_an_aggregate_is_missed_by_the_checkpoint(marks: bool, expected: tuple[int, str]) -> None:
+    ledger = Ledger(marks=marks)
     for id in "axb":
         ledger.put(id)
     ledger.checkpoint()
-    found = find(renumbered([ledger.entries[0], *ledger.entries[2:]]))
-    assert found == (3, "the checkpoint covers 1 to 3")
+    assert find(renumbered([ledger.entries[0], *ledger.entries[2:]])) == expected
 
 
 def test_an_added_commit_is_found_where_it_was_added(entries: list[Entry]) -> None:
@@ -118,10 +140,11 @@ def test_an_added_commit_is_found_where_it_was_added(entries: list[Entry]) -> No
     assert (find(renumbered([*entries[:4], entries[1], *entries[4:]])) or (0,))[0] == 5
 
 
-def test_an_added_aggregate_is_found_by_the_checkpoint(entries: list[Entry]) -> None:
+def test_an_added_aggregate_is_found_by_the_checkpoint(entries: list[Entry], old_entries: list[Entry]) -> None:
     other = Ledger()
     other.put("z")
-    found = find(renumbered([*entries[:2], other.entries[0], *entries[2:]]))
+    assert find(renumbered([*entries[:2], other.entries[0], *entries[2:]])) == (3, not_covered_by(8))
+    found = find(renumbered([*old_entries[:2], other.entries[0], *old_entries[2:]]))
     assert found == (1, "positions 1 to 6 are not what the checkpoint at 8 was made of")
 
 
@@ -131,11 +154,15 @@ def test_swapped_commits_of_one_aggregate_are_found_at_the_first(entries: list[E
     assert find(renumbered(swapped)) == (1, "the version goes on at 3 after 0")
 
 
-def test_swapped_commits_of_two_aggregates_are_found_at_the_first(entries: list[Entry]) -> None:
+def test_swapped_commits_of_two_aggregates_are_found_at_the_first(
+    entries: list[Entry], old_entries: list[Entry]
+) -> None:
     swapped = [*entries[:7], entries[8], entries[7], *entries[9:]]
     assert find(swapped) == (8, "the position is missing, 9 comes instead")
     # With positions exchanged as well, both chains still hold: only the checkpoint knows the order.
-    assert find(renumbered(swapped)) == (7, "positions 7 to 10 are not what the checkpoint at 11 was made of")
+    assert find(renumbered(swapped)) == (8, not_covered_by(11))
+    old = [*old_entries[:7], old_entries[8], old_entries[7], *old_entries[9:]]
+    assert find(renumbered(old)) == (7, "positions 7 to 10 are not what the checkpoint at 11 was made of")
 
 
 def test_messages_exchanged_between_subjects_are_found_at_the_first(entries: list[Entry]) -> None:
@@ -143,21 +170,54 @@ def test_messages_exchanged_between_subjects_are_found_at_the_first(entries: lis
     assert find([entries[0], (p2, s2, r3), (p3, s3, r2), *entries[3:]]) == (2, "the commit belongs to log.server.b")
 
 
-def test_a_forger_who_recomputes_the_hash_is_found_at_the_next_commit_of_the_aggregate(entries: list[Entry]) -> None:
+@pytest.mark.parametrize(("marks", "position", "what"), [(True, 2, not_covered_by(7)), (False, 4, "previous commit")])
+def test_a_forger_who_recomputes_the_hash_is_found_where_or_at_the_next_commit_of_the_aggregate(
+    marks: bool, position: int, what: str
+) -> None:
+    entries = written(marks=marks)
     entries[1] = forged(entries[1], lambda commit: msgspec.structs.replace(commit, cid="forged"))
     found = find(entries)
     assert found is not None
-    assert found[0] == 4
+    assert found[0] == position
+    assert what in found[1]
+
+
+def test_a_broken_chain_that_no_checkpoint_follows_is_told_at_the_end(entries: list[Entry]) -> None:
+    entries[8] = forged(entries[8], lambda commit: msgspec.structs.replace(commit, cid="forged"))
+    entries[11] = forged(entries[11], lambda commit: msgspec.structs.replace(commit, prev="0" * 64))
+    assert (find([*entries[:10], *renumbered(entries)[11:]]) or (0,))[0] == 11  # the position of the checkpoint
+    assert (find(entries) or (0,))[0] == 9
+    ledger = Ledger()
+    for id in "aab":
+        ledger.put(id)
+    ledger.entries[0] = forged(ledger.entries[0], lambda commit: msgspec.structs.replace(commit, cid="forged"))
+    found = find(ledger.entries)
+    assert found is not None
+    assert found[0] == 2
     assert "previous commit" in found[1]
 
 
-def test_a_forger_who_rewrites_the_whole_chain_is_found_by_the_checkpoint(entries: list[Entry]) -> None:
-    head = ""
+def test_marks_that_were_changed_make_no_difference_to_what_is_found(entries: list[Entry]) -> None:
+    """Where it is may be told wrongly then, that there is one may not: the marks are signed, too."""
+    made = checkpoint.read_checkpoint(decode(*entries[6]).commit)
+    assert not msgspec.structs.replace(made, marks="AAAA" * 6).is_signed_by(KEY.public_key())
+    assert made.first_difference([]) == 1
+    assert msgspec.structs.replace(made, marks="no base64").first_difference([]) is None
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [(True, (3, not_covered_by(7))), (False, (1, "positions 1 to 6 are not what the checkpoint at 7 was made of"))],
+)
+def test_a_forger_who_rewrites_the_whole_chain_is_found_by_the_checkpoint(
+    marks: bool, expected: tuple[int, str]
+) -> None:
+    entries, head = written(marks=marks), ""
     for index, entry in enumerate(entries):
         if entry[1] == "log.server.b":
             entries[index] = forged(entry, partial(msgspec.structs.replace, cid="forged", prev=head))
             head = decode(*entries[index]).hash
-    assert find(entries) == (1, "positions 1 to 6 are not what the checkpoint at 7 was made of")
+    assert find(entries) == expected
 
 
 def test_a_forger_with_another_key_is_found_by_the_signature() -> None:
@@ -206,3 +266,5 @@ def test_no_damage_to_a_covered_position_goes_unnoticed(data: strategies.DataObj
             entries[index], entries[index + 1] = entries[index + 1], entries[index]
     found = find(renumbered(entries))
     assert found is not None
+    same = [given[2] == kept[2] for given, kept in zip(entries, ledger.entries, strict=False)]
+    assert found[0] == [*same, False].index(False) + 1
