@@ -31,7 +31,7 @@ def test_a_start_tells_what_runs_and_a_stop_leaves_nothing(tmp_path: Path) -> No
         assert str(pids["supervisor"]) in second.stderr
         begun = time.monotonic()
         assert system.stop() == 0
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 45  # of a loaded machine, where a start takes as long
         until(lambda: not any(map(is_alive, pids.values())), "every process is gone")
     assert not [path for path in (data / "keys").iterdir() if path.stat().st_mode & 0o077 and path.suffix != ".pub"]
     assert rundir.running(data) is None
