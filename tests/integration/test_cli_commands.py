@@ -74,7 +74,8 @@ def test_events_begin_where_they_are_told_to(system: Running) -> None:
     all_of_them = output_of(system, "events").splitlines()
     position = int(all_of_them[-1].split(".")[0])
     assert len(output_of(system, "events", "--from", position - 1).splitlines()) < len(all_of_them)
-    assert output_of(system, "events", "--from", position) == ""
+    later = output_of(system, "events", "--from", position).splitlines()
+    assert all(int(line.split(".")[0]) > position for line in later)  # a checkpoint may have come by itself
 
 
 def test_explain_says_why_a_command_is_refused(system: Running) -> None:
