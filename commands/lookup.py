@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Protocol
 
-from domain.resources import Resource
+from domain.resources import Address, Resource
 
 
 class Lookup(Protocol):
@@ -13,3 +14,5 @@ class Lookup(Protocol):
     async def resources(
         self, kind: str, *, project_id: str | None = None, where: dict[str, Any] | None = None
     ) -> list[Resource]: ...
+
+    async def addresses_without_port(self, until: datetime) -> list[Address]: ...

@@ -37,24 +37,35 @@ class SmallAggregates(Appending):
         id: str | None = None,
         verb: str = "create",
         visible: bool = True,
+        after: int | None = None,
     ) -> Resource:
         """A new resource. An id that a living one has is a conflict; a deleted one's id starts afresh.
+
+        With `after`, what was appended to the aggregate since this version of it is a conflict, too.
 
         Without an id it gets a new one; with an Idempotency-Key the one that derives from it, so that a repeat finds
         what the first call made.
         """
         with about(kind, id or "", verb):
-            return await self._new(kind, fields, context, id, verb, visible)
+            return await self._new(kind, fields, context, id, verb, visible, after)
 
     async def _new(
-        self, kind: str, fields: dict[str, Any], context: CommandContext, id: str | None, verb: str, visible: bool
+        self,
+        kind: str,
+        fields: dict[str, Any],
+        context: CommandContext,
+        id: str | None,
+        verb: str,
+        visible: bool,
+        after: int | None,
     ) -> Resource:
         derived = id is None and context.idempotency_key is not None
         if id is None:
             id = str(uuid5(NAMESPACE_OID, f"{self.idempotency.seed(context)}:{kind}") if derived else uuid4())
         loaded = await self.last(kind, id)
-        if loaded is None or resources.decode(kind, loaded.commit.state).deleted:
-            version = loaded.commit.version if loaded else 0
+        version = loaded.commit.version if loaded else 0
+        unchanged = after in (None, version)
+        if unchanged and (loaded is None or resources.decode(kind, loaded.commit.state).deleted):
             try:
                 return await self._append_resource(kind, id, loaded, None, fields, verb, context, version, visible)
             except LogConflict as conflict:

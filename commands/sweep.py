@@ -1,10 +1,14 @@
-"""What is kept for a command that never came, or was ended by another: an image or snapshot to be filled, a volume.
+"""What is kept for a command that never came, or was ended by another: an image or snapshot to be filled, a volume, and
+addresses that were claimed for a port.
 
 The API makes or reserves such a thing, notes the server that it is for, and gives the command. Its process or NATS may
 die between the two, and a delete or a reset may end the command later: then nobody would ever finish or free the
 thing. The conductor does, from what the log says of the server: at once when it saw the command being ended and the
 thing is older than that (a newer one may be for a command that is yet to come), else when it is older than
 `unclaimed_seconds`. One that can not be freed keeps no other from being freed.
+
+An address is taken back from a port that does not have it after that time, too; a port that still comes for it, however
+late, is refused by the log (`commands.networking`).
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
 from commands.lease import LeaseLost
 from commands.lookup import Lookup
+from commands.networking import take_back
 from commands.settings import CommandSettings
 from commands.steps_images import drop_image
 from commands.steps_volumes import snapshot_of, spoil
@@ -55,7 +60,14 @@ class Sweep:
 
     async def look(self) -> None:
         """Free what nobody will claim: of all servers what is old enough."""
-        await self._look_through(datetime.now(UTC) - timedelta(seconds=self._settings.unclaimed_seconds))
+        until = datetime.now(UTC) - timedelta(seconds=self._settings.unclaimed_seconds)
+        await self._look_through(until)
+        for address in await self._read.addresses_without_port(until):
+            with _by_itself(address):
+                if await take_back(self._commands, address, _context()):
+                    log_.warning(
+                        "an address that no port has is freed", address=address.address, port_id=address.port_id
+                    )
 
     async def look_after(self, server_id: str, ended_at: datetime) -> None:
         """Free what nobody will claim of one server, one of whose commands was ended at this time."""

@@ -105,6 +105,7 @@ class Port(Resource, frozen=True, omit_defaults=True, kw_only=True):
     description: str = ""
     tags: tuple[str, ...] = ()
     dns_name: str = ""
+    reclaims: int = 0  # how often addresses were taken back that a change of it had claimed and never put to use
 
 
 class Address(Resource, frozen=True, omit_defaults=True, kw_only=True):

@@ -72,6 +72,28 @@ def resources_statement(
     return page(statement, order_of(resources, sort, {}), limit, after)
 
 
+def addresses_without_port_statement(until: str, limit: int) -> Select[Any]:
+    """Addresses that are claimed since some time, for a port that does not have them."""
+    address, port = resources.alias("address"), resources.alias("port")
+    with_it = select(port.c.id).where(
+        port.c.kind == "port",
+        port.c.id == address.c.port_id,
+        port.c.deleted == 0,
+        port.c.state.like('%"address":"' + address.c.address + '"%'),
+    )
+    return (
+        select(address.c.state)
+        .where(
+            address.c.kind == "address",
+            address.c.deleted == 0,
+            address.c.port_id.is_not(None),
+            address.c.updated_at <= until,
+            ~with_it.exists(),
+        )
+        .limit(limit)
+    )
+
+
 def resource_marker_statement(kind: str, sort: Sort, marker: str) -> Select[Any]:
     order = order_of(resources, sort, {})
     values = [expression for expression, _ in order]

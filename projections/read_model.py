@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Select, func, select
 from sqlalchemy.exc import DataError
 
 from domain import resources as domain_resources
-from domain.resources import Host, Resource
+from domain.resources import Address, Host, Resource
 from domain.server import Server, decode_server
 from projections import queries, queries_servers
 from projections.database import ReadModelUnavailable, Statements, connect, name_of, version_of
@@ -40,6 +40,7 @@ from projections.rows import (
     rejection_row,
 )
 from projections.schema import LOG, SCHEMA_VERSION, placement, servers
+from projections.times import to_text
 from projections.waiting import SUBJECT, Horizon, horizon, position_in
 
 if TYPE_CHECKING:
@@ -299,6 +300,12 @@ class ReadModel:
             return [domain_resources.decode(kind, row[0]) for row in found]
 
         return await self._large(read)
+
+    async def addresses_without_port(self, until: datetime) -> list[Address]:
+        """Addresses that were claimed by that time, by a port that does not show them; at most `MAX_LIMIT`."""
+        statement = queries.addresses_without_port_statement(to_text(until), MAX_LIMIT)
+        found = await self._large(lambda connection: connection.select(statement))
+        return [cast(Address, domain_resources.decode("address", row[0])) for row in found]
 
     async def hosts(self) -> list[HostRow]:
         """Every host with what is placed on it, by name."""

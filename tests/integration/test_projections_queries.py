@@ -225,6 +225,28 @@ async def test_resources_are_found_by_name_key_and_project(database_url: str) ->
     await read.close()
 
 
+async def test_addresses_that_their_port_does_not_have_are_found(database_url: str) -> None:
+    world = World()
+    given = {"network_id": "n", "mac": "m"}
+    has = world.change("port", **given, fixed_ips=[{"address": "10.0.0.1", "subnet_id": "s"}])
+    pairs = world.change("port", **given, allowed_address_pairs=[{"ip_address": "10.0.0.2"}])
+    gone = world.change("port", **given, fixed_ips=[{"address": "10.0.0.3", "subnet_id": "s"}])
+    world.change("port", gone, "delete", deleted=True)
+    for number, port in enumerate((has, pairs, gone, "never", None, has), 1):
+        world.change("address", subnet_id="s", address=f"10.0.0.{number}", port_id=port)
+    fill(database_url, world.log)
+    read = await ReadModel.open(database_url)
+    found = await read.addresses_without_port(START + timedelta(days=1))
+    assert {one.address: one.port_id for one in found} == {
+        "10.0.0.2": pairs,
+        "10.0.0.3": gone,
+        "10.0.0.4": "never",
+        "10.0.0.6": has,
+    }
+    assert await read.addresses_without_port(START - timedelta(days=1)) == []
+    await read.close()
+
+
 async def test_events_are_filtered_and_paged(read: ReadModel, world: World) -> None:
     gone = next(server for server in world.servers.values() if server.name == "delta")
     everything = await read.events(EventQuery())
