@@ -22,6 +22,7 @@ from projections.fold_actions import ActionFold
 from projections.fold_resources import event_row, resource_row
 from projections.fold_servers import placement_rows, server_row
 from projections.naming import action_of, observed_action_of
+from projections.nulls import commit_without_nulls
 from projections.times import to_text
 
 Row = tuple[Any, ...]
@@ -67,7 +68,7 @@ class Fold:
         self._events: list[Row] = []
 
     def add(self, recorded: Recorded) -> None:
-        commit = recorded.commit
+        commit = commit_without_nulls(recorded)
         if commit.kind == "server":
             self._server(recorded.position, commit)
         else:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from eventlog.envelope import Actor
 from eventlog.log import EventLog
 from projections.database import Statements
+from projections.nulls import without_nulls
 from projections.schema import REJECTIONS, positions, rejections
 from projections.times import to_text
 
@@ -60,7 +61,7 @@ _encode = msgspec.json.Encoder().encode
 
 def rejection_row(sequence: int, data: bytes) -> tuple[Any, ...]:
     """A row of `rejections`, in the order of its columns. Raises msgspec.DecodeError."""
-    one = _decode(data)
+    one = _decode(without_nulls(data))
     return (
         sequence,
         to_text(one.at),

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.postgres_fixture import Postgres
-from tests.projections_samples import LARGE, World, all_rows, fill, lively
+from tests.projections_samples import LARGE, World, all_rows, fill, lively, spelled
 
 COMMANDS = ["stop", "start", "pause", "unpause", "reboot-hard", "lock", "unlock", "delete", "resize", "shelve"]
 
@@ -65,6 +65,17 @@ def test_postgresql_holds_the_same_rows_as_sqlite(postgres: Postgres, world: Wor
     url = postgres.database()
     fill(url, world.log, sizes)
     assert all_rows(url) == expected
+
+
+def test_rows_hold_a_replacement_for_every_null_character(database_url: str, tmp_path: Path) -> None:
+    world = lively()
+    fill(database_url, spelled(world.log, rb"\u0000"), [1, 3])
+    fill(f"sqlite:///{tmp_path}/replaced.db", spelled(world.log, "\ufffd".encode()))
+    rows = all_rows(database_url)
+    assert rows == all_rows(f"sqlite:///{tmp_path}/replaced.db")
+    for name, held in rows.items():
+        assert "\\ufffd" in ascii(held), name
+        assert not any(null in ascii(held) for null in ("\\x00", "\\u0000")), name
 
 
 def test_a_batch_that_was_applied_changes_nothing_when_it_comes_again(database_url: str) -> None:

@@ -22,7 +22,7 @@ from projections.query import ServerQuery
 from projections.read_model import ReadModel
 from projections.swap import RebuildInProgress
 from tests.postgres_fixture import Postgres
-from tests.projections_samples import World, all_rows, append_all, fill, lively
+from tests.projections_samples import World, all_rows, append_all, fill, lively, spelled
 
 
 async def test_a_follower_shows_every_commit_and_says_how_far_it_is(event_log: EventLog, database_url: str) -> None:
@@ -286,6 +286,21 @@ async def test_another_schema_version_is_replaced(event_log: EventLog, database_
         await replay.verify(event_log, database_url)
     await (await Projector.start(event_log, database_url)).stop()
     assert await replay.verify(event_log, database_url) == []
+
+
+async def test_a_log_with_null_characters_is_followed_and_rebuilt(event_log: EventLog, database_url: str) -> None:
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    world = lively()
+    world.log = spelled(world.log, rb"\u0000")
+    assert await read.wait_for(await append_all(event_log, world), 60)
+    assert {one.name for one in await read.servers(ServerQuery(deleted=None))} >= {"w\ufffdeb-2", "broken"}
+    assert await replay.verify(event_log, database_url) == []
+    await read.close()
+    await projector.stop()
+    before = all_rows(database_url)
+    await replay.rebuild(event_log, database_url)
+    assert all_rows(database_url) == before
 
 
 async def test_the_read_model_of_another_log_is_replaced(event_log: EventLog, database_url: str) -> None:

@@ -62,8 +62,10 @@ async def test_they_are_shown_newest_first_and_survive_a_restart(
     await make_stream(event_log, stream)  # after the start: the projector waits for it
     await refuse(event_log, stream, 1)
     await event_log.js.publish(f"{stream}.server.s-1", b"not json")
-    await refuse(event_log, stream, 2, id="s-2")
+    await refuse(event_log, stream, 2, id="s-2", message="There is no \0", params={"name": "\0"})
     assert await until(read, 2) == ["req-2", "req-1"]
+    (row,) = await read.rejections(aggregate_id="s-2")
+    assert (row.message, row.params) == ("There is no \ufffd", {"name": "\ufffd"})
     (row,) = await read.rejections(aggregate_id="s-1")
     assert (row.code, row.reason, row.user_name, row.params) == (409, "state", "ada", {"grace_seconds": 5})
     assert row.at == START
