@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 DEEPEST = 64  # levels of a body; what reads bodies after us calls itself once or more per level
+LONGEST_NAME_SHOWN = 64  # characters of a name in a refusal
 
 
 class Json(Response):
@@ -86,7 +87,10 @@ async def json_body(request: Request, *media_types: str) -> Any:
 
 
 def decoded(raw: bytes) -> Any:
-    """The JSON value of a body. Raises 400 for what is no JSON, or is nested more than `DEEPEST` levels deep."""
+    """The JSON value of a body.
+
+    Raises 400 for what is no JSON, is nested more than `DEEPEST` levels deep, or holds a null character.
+    """
     try:
         value = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -96,7 +100,34 @@ def decoded(raw: bytes) -> Any:
     # Fewer brackets than levels allowed: nearly every body is let through by this count alone.
     if raw.count(b"[") + raw.count(b"{") > DEEPEST and _deeper_than(value, DEEPEST):
         raise _too_deep()
+    # For nearly every body the first of these looks, for a single byte, is the last.
+    if b"\\" in raw and rb"\u0000" in raw:
+        refuse_nulls(value)
     return value
+
+
+def refuse_nulls(value: Any) -> None:
+    """Raises 400 for a null character in any string or name of a body: PostgreSQL's text can hold none."""
+    place = _null_in(value)
+    if place is not None:
+        message = f"Malformed request body: {place.removeprefix('.') or 'it'} holds a null character"
+        raise Invalid(message, hint="Leave the null character out")
+
+
+def _null_in(value: Any) -> str | None:
+    """Where the first null character is, such as `.server.tags[2]` (empty: in the value itself); None without one."""
+    if isinstance(value, str):
+        return "" if "\0" in value else None
+    if isinstance(value, dict):
+        for key, held in value.items():
+            found = "" if "\0" in key else _null_in(held)
+            if found is not None:
+                return f".{key[:LONGEST_NAME_SHOWN]}{found}".replace("\0", "\ufffd")
+    elif isinstance(value, list):
+        for index, held in enumerate(value):
+            if (found := _null_in(held)) is not None:
+                return f"[{index}]{found}"
+    return None
 
 
 def _too_deep() -> Invalid:

@@ -1,7 +1,8 @@
 """What every request passes before a handler sees it, as plain ASGI: identity of the request, size limit, caller.
 
 `RequestContext` gives each request its own id (`X-Openstack-Request-Id`; an id that the caller sent is kept beside it
-as the global one), writes one access log line, counts it, and is the boundary where an unexpected error becomes a 500.
+as the global one), writes one access log line, counts it, refuses an address that holds a null character, and is the
+boundary where an unexpected error becomes a 500.
 `BodyLimit` refuses what is larger than its path allows, declared or not. `Authentication` puts the caller of a token
 into the request's state; version documents and the operations endpoints answer without one.
 """
@@ -24,7 +25,7 @@ from api.auth import Caller, seen_from
 from api.errors import Unauthorized
 from api.links import base_url
 from api.services import Services
-from domain.errors import Forbidden, Rejected, TooLarge
+from domain.errors import Forbidden, Invalid, Rejected, TooLarge
 
 TOKEN_COOKIE = "chronova_token"
 
@@ -95,6 +96,9 @@ class RequestContext:
             await send(message)
 
         try:
+            if (null := _null_refused(path, scope.get("query_string", b""))) is not None:
+                await errors.render(scope, null)(scope, receive, send_with_id)
+                return
             await self.app(scope, receive, send_with_id)
         except Exception as error:
             _log.exception("unexpected_error", request_id=request_id, method=scope["method"], path=path)
@@ -127,6 +131,15 @@ class RequestContext:
         if "global_request_id" in state:
             fields["global_request_id"] = state["global_request_id"]
         _log.info("request", **fields)
+
+
+def _null_refused(path: str, query: bytes) -> Invalid | None:
+    """The refusal of an address with a null character: nothing has such a name, and PostgreSQL can not look for it.
+
+    Raw ones, here and in headers, are refused by the HTTP server already; bodies are looked at by `api.http`.
+    """
+    place = "path" if "\0" in path else "query" if b"%00" in query else ""
+    return Invalid(f"The {place} holds a null character (%00)", hint="Leave it out") if place else None
 
 
 def canonical(path: str) -> str:

@@ -30,8 +30,6 @@ def text(body: Mapping[str, Any], key: str, default: Any = REQUIRED, *, longest:
         raise Invalid(f"{key} has to be a string")
     if len(value) > longest:
         raise Invalid(f"{key} is longer than {longest} characters")
-    if "\x00" in value:
-        raise Invalid(f"{key} holds a null character")
     return value
 
 

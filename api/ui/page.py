@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.errors import HANDLED, as_rejected, note, title
-from api.http import services
+from api.http import refuse_nulls, services
 from api.lag import lag_of
 from api.middleware import TOKEN_COOKIE
 from api.ui import words
@@ -50,6 +50,7 @@ _templates.filters |= words.FILTERS
 _templates.tests["in_operation"] = lambda name: name.startswith("operation.")
 
 WAIT_SECONDS = 2.0
+MOST_FIELDS = 50
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -112,11 +113,18 @@ def csrf_of(token: str) -> str:
     return hashlib.sha256(f"chronova form {token}".encode()).hexdigest()[:32]
 
 
+async def form_fields(request: Request) -> dict[str, str]:
+    """The fields of a form. Raises 400 for what is no form, or holds a null character."""
+    form = await request.form(max_files=0, max_fields=MOST_FIELDS)
+    fields = {key: value for key, value in form.items() if isinstance(value, str)}
+    refuse_nulls(fields)
+    return fields
+
+
 async def checked_form(request: Request) -> dict[str, str]:
     """The fields of a form that this viewer made for this session. Raises 403 for any other."""
     who = signed_in(request)
-    form = await request.form(max_files=0, max_fields=50)
-    fields = {key: value for key, value in form.items() if isinstance(value, str)}
+    fields = await form_fields(request)
     if who is None or not hmac.compare_digest(fields.pop("csrf", ""), csrf_of(who.token)):
         raise Forbidden("The form is not one of this session", hint="Reload the page and try again.", reason="csrf")
     return fields
@@ -137,4 +145,14 @@ def local_path(text: str) -> str:
     return text if plain and not text.startswith("/ui/log") else "/ui/"
 
 
-__all__ = ["HEADERS", "TOKEN_COOKIE", "checked_form", "local_path", "page", "problem", "render", "signed_in"]
+__all__ = [
+    "HEADERS",
+    "TOKEN_COOKIE",
+    "checked_form",
+    "form_fields",
+    "local_path",
+    "page",
+    "problem",
+    "render",
+    "signed_in",
+]

@@ -11,7 +11,16 @@ from api.errors import HANDLED, as_rejected
 from api.http import services
 from api.identity.authenticate import authenticate
 from api.links import base_url
-from api.ui.page import TOKEN_COOKIE, checked_form, local_path, must_be_same_origin, page, render, signed_in
+from api.ui.page import (
+    TOKEN_COOKIE,
+    checked_form,
+    form_fields,
+    local_path,
+    must_be_same_origin,
+    page,
+    render,
+    signed_in,
+)
 
 DOMAIN = {"id": "default"}
 
@@ -23,9 +32,9 @@ async def login(request: Request) -> Response:
         if signed_in(request) is not None:
             return RedirectResponse(target, status_code=303)
         return render(request, "login.html", next=target, name="", project="", refusal=None)
-    form = await request.form(max_files=0, max_fields=10)
-    fields = {key: str(form.get(key, "")) for key in ("name", "password", "project")}
+    fields = dict.fromkeys(("name", "password", "project"), "")
     try:
+        fields |= await form_fields(request)
         must_be_same_origin(request)
         claims = await authenticate(request, _body(fields))
     except HANDLED as error:

@@ -146,6 +146,79 @@ async def test_no_query_makes_the_server_fail(admin: httpx.AsyncClient) -> None:
                 assert answer.status_code < 500, (path, key, value, answer.text[:300])
 
 
+def sentence(answer: httpx.Response) -> str:
+    """What a refusal says, in whichever form its API has."""
+    body = answer.json()
+    if "errors" in body:
+        return str(body["errors"][0]["detail"])
+    if "detail" in body:
+        return f"{body['detail']}. {body['hint']}"
+    (fault,) = body.values()
+    return str(fault["message"])
+
+
+NULL_BODIES = [
+    ("/compute/v2.1/servers", {"server": {"name": "x", "metadata": {"k": "a\0b"}}}, "server.metadata.k"),
+    ("/v1/commands", {"type": "create", "params": {"tags": ["a", "\0"]}}, "params.tags[1]"),
+    ("/network/v2.0/networks", {"network": {"description": "\0"}}, "network.description"),
+    ("/volume/v3/volumes", {"volume": {"size": 1, "metadata": {"\0": "v"}}}, "volume.metadata.\ufffd"),
+    ("/image/v2/images", {"name": "\0"}, "name"),
+    ("/identity/v3/users", {"user": {"name": "x", "email": "a\0"}}, "user.email"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "place"), NULL_BODIES, ids=[one[0][:9] for one in NULL_BODIES])
+async def test_a_null_character_in_a_body_is_refused(
+    admin: httpx.AsyncClient, path: str, body: object, place: str
+) -> None:
+    answer = await admin.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    told = f"Malformed request body: {place} holds a null character. Leave the null character out"
+    assert sentence(answer) == told
+
+
+NULL_ADDRESSES = [
+    ("/compute/v2.1/servers/%00", "path"),
+    ("/compute/v2.1/servers?marker=%00", "query"),
+    ("/compute/v2.1/servers?name=a%00b", "query"),
+    ("/v1/servers/a%00b", "path"),
+    ("/network/v2.0/networks?name=%00", "query"),
+    ("/volume/v3/volumes/detail?name=%00", "query"),
+    ("/image/v2/images?%00=x", "query"),
+    ("/identity/v3/users?name=%00", "query"),
+    ("/placement/resource_providers?name=%00", "query"),
+    ("/ui/servers/%00", "path"),
+]
+
+
+@pytest.mark.parametrize(("address", "place"), NULL_ADDRESSES, ids=[one[0] for one in NULL_ADDRESSES])
+async def test_a_null_character_in_an_address_is_refused(admin: httpx.AsyncClient, address: str, place: str) -> None:
+    answer = await admin.get(address)
+    assert answer.status_code == 400, answer.text
+    assert sentence(answer) == f"The {place} holds a null character (%00). Leave it out"
+    assert REQUEST_ID.fullmatch(answer.headers["x-openstack-request-id"])
+
+
+async def test_a_null_character_in_a_form_is_refused(api: Deployment) -> None:
+    token = (await api.sign_in("demo")).headers["x-subject-token"]
+    async with api.client() as client:
+        answer = await client.post("/ui/login", data={"name": "a\0", "password": "x"})
+        assert (answer.status_code, "Leave the null character out" in answer.text) == (400, True)
+        client.cookies.set("chronova_token", token)
+        answer = await client.post("/ui/logout", data={"csrf": "\0"}, headers={"Origin": api.base_url})
+        assert (answer.status_code, "csrf holds a null character" in answer.text) == (400, True)
+
+
+async def test_a_null_character_in_a_header_never_gets_in(api: Deployment) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(api.base_url).port)
+    try:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Openstack-Request-Id: a\0b\r\n\r\n")
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 60)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_the_first_start_is_repeatable_and_repairs_itself(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         before = await api.services.log.last_position()

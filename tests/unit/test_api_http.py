@@ -30,6 +30,25 @@ def test_a_body_may_be_as_wide_as_it_likes() -> None:
     assert decoded(b"[" + b"[{}]," * 1000 + b"[]]")[999] == [{}]
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (rb'"\u0000"', "it"),
+        (rb'{"server":{"name":"x","tags":["a","b\\\u0000"]}}', r"server\.tags\[1\]"),
+        (rb'{"server":{"metadata":{"a\u0000b":"c"}}}', "server\\.metadata\\.a\ufffdb"),
+        (rb'[{"op":"add","path":"/x","value":"\u0000"}]', r"\[0\]\.value"),
+    ],
+    ids=["text", "list", "name", "patch"],
+)
+def test_a_null_character_is_refused_by_its_place(body: bytes, place: str) -> None:
+    with pytest.raises(Invalid, match=f"^Malformed request body: {place} holds a null character$"):
+        decoded(body)
+
+
+def test_what_only_looks_like_a_null_character_is_taken() -> None:
+    assert decoded(rb'["\\u0000","\\\\u0000"]') == [r"\u0000", r"\\u0000"]
+
+
 def test_times_are_in_utc() -> None:
     assert moment("2026-01-02T03:04:05+01:00") == datetime(2026, 1, 2, 2, 4, 5, tzinfo=UTC)
     assert moment("2026-01-02T03:04:05").tzinfo is UTC
