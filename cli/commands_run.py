@@ -151,5 +151,13 @@ control = _role(
     ),
 )
 agent = _role(
-    "agent", option("--host", multiple=True, required=True, metavar="NAME", help="The host.")(shared.DRIVER(_agent))
+    "agent",
+    option("--host", multiple=True, required=True, metavar="NAME", help="The host.")(
+        click.option(
+            "--share",
+            type=click.IntRange(1, MAX_HOSTS),
+            default=1,
+            help="Hosts on this machine: each offers its part of the CPUs and memory.",
+        )(shared.DRIVER(_agent))
+    ),
 )

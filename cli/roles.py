@@ -38,7 +38,7 @@ GC_OBJECTS = 20_000
 
 @dataclass(frozen=True)
 class RoleOptions:
-    """What every role is told. `listen` and `listen_fd` are the API's, `hosts` and `driver` the agents'."""
+    """What every role is told. `listen` and `listen_fd` are the API's, `hosts`, `share` and `driver` the agents'."""
 
     data: Path
     nats: tuple[str, ...]
@@ -51,6 +51,7 @@ class RoleOptions:
     listen_fd: int = -1
     expect_hosts: int = 0
     hosts: tuple[str, ...] = ()
+    share: int = 1
     driver: str = "auto"
     archive: Path | None = None
     replicas: int | None = None
@@ -106,6 +107,7 @@ async def agent(options: RoleOptions) -> None:
         data_dir=options.data / "agents",
         nats=NatsAccess(list(options.nats), name, options.nats_user, options.nats_password),
         driver_options=options.tables.driver,
+        share=options.share,
     )
     try:
         await serve(settings, stop, ready=lambda: tell("ready"))

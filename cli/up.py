@@ -265,10 +265,15 @@ def _children(
         access(CONTROL_USER, f"nats-{CONTROL_USER}"),
         ends_last=True,  # it takes what the others still said
     )
+    # Hosts of the other drivers have sizes of their own; these are all this machine.
+    share = ["--share", str(options.hosts)] if driver == "libvirt" else []
     agents = [
         Child(
             role,
-            [*chronova, "agent", *common, "--driver", driver, *(word for host in hosts for word in ("--host", host))],
+            [
+                *(*chronova, "agent", *common, "--driver", driver, *share),
+                *(word for host in hosts for word in ("--host", host)),
+            ],
             logs / f"{role}.log",
             access(_nats_name(role, hosts), f"nats-{role}"),
         )

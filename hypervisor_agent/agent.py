@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from domain.orders import Fault, Heartbeat, Order, Report
+from domain.orders import Fault, Heartbeat, HostInventory, Order, Report
 from hypervisor_agent.asks import AskService
 from hypervisor_agent.consoles import Consoles
 from hypervisor_agent.consumer import Delivery, OrderConsumer, shares_of
@@ -67,8 +67,12 @@ class _Lane:
 class HostAgent:
     """The agent of one host. Several may share a process: its link, journal and reporter."""
 
-    def __init__(self, host: str, driver: Driver, link: Link, journal: Journal, reporter: Reporter) -> None:
+    def __init__(
+        self, host: str, driver: Driver, link: Link, journal: Journal, reporter: Reporter, share: int = 1
+    ) -> None:
+        """`share`: how many hosts are on this machine together; each offers its part of it."""
         self.host = host
+        self._share = share
         self._driver = driver
         self._link = link
         self._journal = journal.of(host)
@@ -119,7 +123,7 @@ class HostAgent:
         await self._driver.close()
 
     async def send_inventory(self) -> None:
-        inventory = _encode(await self._driver.inventory())
+        inventory = _encode(part_of(await self._driver.inventory(), self._share))
         unsent = Unsent("inventory", f"{self.host}:inventory:{datetime.now(UTC).timestamp()}", inventory)
         await self._journal.keep(unsent)
         self._reporter.send(self._journal, unsent)
@@ -351,3 +355,13 @@ class HostAgent:
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def part_of(inventory: HostInventory, share: int) -> HostInventory:
+    """What one of so many hosts on the same machine offers, so that its CPUs and memory are not counted twice.
+
+    The disk is that of the host's directory, which may be on a file system of its own.
+    """
+    return msgspec.structs.replace(
+        inventory, vcpus=max(1, inventory.vcpus // share), memory_mb=max(1, inventory.memory_mb // share)
+    )

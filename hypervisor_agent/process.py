@@ -40,6 +40,7 @@ class AgentSettings:
     nats: NatsAccess
     driver_options: Mapping[str, Any] = field(default_factory=dict)
     reconcile_seconds: float = RECONCILE_SECONDS
+    share: int = 1  # how many hosts are on this machine together, of this process and others
 
 
 async def serve(settings: AgentSettings, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -62,7 +63,7 @@ async def serve(settings: AgentSettings, stop: asyncio.Event, ready: Callable[[]
         reporter.start()
         for host in settings.hosts:
             driver = make_driver(settings.driver, host, settings.data_dir / host, settings.driver_options)
-            agent = HostAgent(host, driver, link, journal, reporter)
+            agent = HostAgent(host, driver, link, journal, reporter, settings.share)
             agents.append(agent)
             await agent.start()
         log.info("serving", hosts=len(agents), first=settings.hosts[0], driver=settings.driver)

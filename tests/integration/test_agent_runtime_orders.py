@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,17 @@ async def test_an_order_is_carried_out_reported_and_acknowledged(control_plane: 
         await control_plane.settled()
     assert (report.outcome, report.power_state, report.generation) == ("succeeded", "shutdown", 3)
     assert [inventory["host"] for inventory in control_plane.inventories] == ["host-1"]
+
+
+async def test_a_host_that_shares_its_machine_offers_its_part(control_plane: ControlPlane, tmp_path: Path) -> None:
+    settings = agent_settings(control_plane.url, tmp_path, capacity={"vcpus": 5, "memory_mb": 8193, "disk_gb": 7})
+    offered = ("vcpus", "memory_mb", "disk_gb")
+    for share, part in ((1, (5, 8193, 7)), (2, (2, 4096, 7)), (8, (1, 1024, 7))):
+        control_plane.inventories.clear()
+        async with running_agent(dataclasses.replace(settings, share=share)):
+            await control_plane.until(lambda: control_plane.inventories, "the host tells what it offers")
+        [told] = control_plane.inventories
+        assert tuple(told[what] for what in offered) == part
 
 
 async def test_reports_that_come_together_are_sent_together_and_each_arrives(
