@@ -21,6 +21,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js.errors import BadRequestError
 
+from commands import late_detach
 from commands.handler import Commands
 from commands.lease import LeaseLost
 from commands.orders import OrderBook, destroy_order
@@ -28,7 +29,7 @@ from commands.streams import direct_reports, reports_subject
 from domain import decide
 from domain.decide import StepOutcome
 from domain.errors import Rejected
-from domain.orders import SEVERAL, HostInventory, Report
+from domain.orders import LET_GO, SEVERAL, HostInventory, Report
 from domain.server import Server, ServerEvent
 from eventlog.envelope import Recorded
 from eventlog.log import EventLog
@@ -196,6 +197,8 @@ class ReportReader:
         if report.outcome == "observed":
             if report.power_state is None:
                 return []
+            if LET_GO in report.details:
+                return late_detach.finish(server, report.details[LET_GO], report.id, now)
             request_id = f"req-{uuid5(NAMESPACE_OID, report.id)}"
             return decide.observe(server, report.power_state, report.reason, request_id, now)
         if operation is None or operation.awaits != "agent":

@@ -154,6 +154,8 @@ class SubStep(msgspec.Struct, frozen=True, omit_defaults=True):
 
 # In place of a server's id in the subject of a report: the message is a list of reports of one host.
 SEVERAL = "several"
+# In the details of an observation: ids of volumes and ports that the guest let go of after their detach had failed.
+LET_GO = "let_go"
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):

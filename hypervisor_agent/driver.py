@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 from domain.filters import HostFilters
 from domain.orders import Fault, HostInventory, Order, PowerStateName, SubStep
 
+LET_GO_LATE = "the guest let go of a device after its detach had given up waiting"
 DriverName = Literal["auto", "libvirt", "libvirt-test", "simulated"]
 ConsoleKind = Literal["vnc", "serial"]
 ConsoleAddress = tuple[Literal["tcp"], str, int] | tuple[Literal["unix"], str]
@@ -68,15 +69,20 @@ class GuestSeen:
     power_state: PowerStateName
     generation: int
     instance_name: str
+    let_go: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LifecycleEvent:
-    """A guest changed by itself or by somebody else's hand, not by an order that was being carried out."""
+    """A guest changed by itself or by somebody else's hand, not by an order that was being carried out.
+
+    `let_go`, here and above: ids of volumes and ports that the guest let go of after the order had given up waiting.
+    """
 
     server_id: str
     power_state: PowerStateName
     reason: str
+    let_go: tuple[str, ...] = ()
 
 
 class Driver(Protocol):

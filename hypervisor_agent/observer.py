@@ -3,7 +3,8 @@
 A power state is told once: when it differs from the one last told, by an order's outcome or an observation. While an
 order is being carried out for a server nothing is told about it, for the order's outcome will. A guest that should be
 there and is not is told as `nostate`. The periodic look finds what an event missed, and everything that changed while
-no agent ran.
+no agent ran. A device that a guest let go of late is told at one look after another, ever more seldom, until an order
+ends that.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from domain.orders import PowerStateName, Report
-from hypervisor_agent.driver import Driver, LifecycleEvent, OrderFailed
+from domain.orders import LET_GO, PowerStateName, Report
+from hypervisor_agent.driver import LET_GO_LATE, Driver, LifecycleEvent, OrderFailed
 from hypervisor_agent.journal import HostJournal, JournalFailed, Unsent
 from hypervisor_agent.reporter import Reporter
+
+MOST_LOOKS = 64  # between two times that the same is told
 
 log = structlog.get_logger("agent")
 _encode = msgspec.json.Encoder().encode
@@ -39,6 +42,7 @@ class Observer:
         self._busy = busy
         self._running: set[asyncio.Task[None]] = set()
         self._looking = asyncio.Lock()
+        self._let_go: dict[str, int] = {}  # server -> how often it was seen without what it let go of
 
     def start(self) -> None:
         self._driver.on_lifecycle(self._on_event)
@@ -57,6 +61,11 @@ class Observer:
                 if self._journal.entry(guest.server_id) is None and guest.generation == 0:
                     continue  # not ours: somebody else's guest on the same hypervisor
                 await self._tell(guest.server_id, guest.power_state, guest.generation, "seen by reconciliation")
+                if guest.let_go:
+                    await self._tell_let_go(
+                        guest.server_id, guest.power_state, guest.let_go, before.get(guest.server_id)
+                    )
+            self._let_go = {one: looks for one, looks in self._let_go.items() if one in seen and seen[one].let_go}
             for server_id, order_id in before.items():
                 entry = self._journal.entry(server_id)
                 # An order that ended while we looked knows better than our picture from before.
@@ -84,6 +93,10 @@ class Observer:
     async def _event(self, event: LifecycleEvent) -> None:
         entry = self._journal.entry(event.server_id)
         try:
+            if event.let_go:
+                order_id = entry.order_id if entry else None
+                await self._tell_let_go(event.server_id, event.power_state, event.let_go, order_id)
+                return
             await self._tell(event.server_id, event.power_state, entry.generation if entry else 0, event.reason)
         except JournalFailed as error:
             log.error("an observation was not kept", host=self._host, server_id=event.server_id, error=str(error))
@@ -106,3 +119,29 @@ class Observer:
         await self._journal.observed(server_id, power_state, report.generation, unsent)
         self._reporter.send(self._journal, unsent)
         log.info("observed", host=self._host, server_id=server_id, power_state=report.power_state, reason=reason)
+
+    async def _tell_let_go(
+        self, server_id: str, power_state: PowerStateName, devices: tuple[str, ...], order_id: str | None
+    ) -> None:
+        """Tell it, unless an order came after the one that was the last when it was seen."""
+        known = self._journal.entry(server_id)
+        if known is None or known.order_id != order_id or self._busy(server_id):
+            return
+        looks = self._let_go[server_id] = self._let_go.get(server_id, 0) + 1
+        if looks & (looks - 1) and looks % MOST_LOOKS:
+            return  # told at the first, second, fourth, ... look: what cannot be finished now must not fill the log
+        report = Report(
+            id=uuid4().hex,
+            host=self._host,
+            server_id=server_id,
+            outcome="observed",
+            generation=known.generation,
+            power_state=power_state,
+            details={LET_GO: devices},
+            reason=LET_GO_LATE,
+            occurred_at=datetime.now(UTC),
+        )
+        unsent = Unsent(f"{server_id}:let_go", report.id, _encode(report))
+        await self._journal.keep(unsent)
+        self._reporter.send(self._journal, unsent)
+        log.info("observed", host=self._host, server_id=server_id, let_go=devices, reason=LET_GO_LATE)

@@ -326,7 +326,9 @@ class SimulatedDriver:
         return {"device": device}
 
     def _detach_volume(self, guest: SimulatedGuest, order: Order) -> None:
-        guest.volumes.pop(msgspec.convert(order.params["volume"], VolumeSpec).id, None)
+        volume_id = msgspec.convert(order.params["volume"], VolumeSpec).id
+        _can_let_go(guest, volume_id in guest.volumes, f"volume {volume_id}")
+        guest.volumes.pop(volume_id, None)
 
     def _swap_volume(self, guest: SimulatedGuest, order: Order) -> Details:
         old = msgspec.convert(order.params["old"], VolumeSpec)
@@ -358,7 +360,9 @@ class SimulatedDriver:
         guest.nics[nic.port_id] = nic
 
     def _detach_interface(self, guest: SimulatedGuest, order: Order) -> None:
-        guest.nics.pop(msgspec.convert(order.params["nic"], NicSpec).port_id, None)
+        nic = msgspec.convert(order.params["nic"], NicSpec)
+        _can_let_go(guest, nic.port_id in guest.nics, f"interface {nic.mac}")
+        guest.nics.pop(nic.port_id, None)
 
     def _settle(self, guest: SimulatedGuest, order: Order) -> None:
         for swap in order.params.get("swaps", ()):
@@ -387,6 +391,15 @@ def _hardware(spec: GuestSpec) -> Hardware:
 
 def _no_guest(server_id: str, host: str) -> OrderFailed:
     return OrderFailed("no_guest", f"Host {host} has no guest {server_id}. Rebuild or delete the server.")
+
+
+def _can_let_go(guest: SimulatedGuest, has: bool, what: str) -> None:
+    if has and guest.power_state == "paused":
+        raise OrderFailed(
+            "guest_paused",
+            f"A paused guest cannot let go of {what}. Unpause the server first, then try again.",
+            power_state="paused",
+        )
 
 
 def _from(guest: SimulatedGuest, order: Order, *states: PowerStateName) -> None:

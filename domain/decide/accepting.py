@@ -126,7 +126,7 @@ def _begin(server: Server, command: str, params: dict[str, Any], context: Contex
     if command in ("delete", "force-delete") and not context.host_up:
         patch |= leave_guest(decision.server)
     patch |= ON_ACCEPT.get(command, nothing)(decision.server, params, context)
-    decision.add(command, "accepted", context.request_id, patch)
+    decision.add(command, "accepted", context.request_id, patch, message=context.why)
     go_on(decision, WORKFLOWS[command], after=None)
     return decision.events
 

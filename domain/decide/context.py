@@ -23,6 +23,7 @@ class Context:
     host_up: bool = True
     deadline_seconds: float | None = None
     due_after: Mapping[str, float] = field(default_factory=dict)  # command -> seconds until its follower comes
+    why: str = ""  # the reason of a command that nobody typed, for the history
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,21 @@ def _run_event_loop() -> None:
 
 
 class Connection:
-    """One connection, used from one asyncio loop. `on_event(server_id, event, detail)` and `on_close()` come there."""
+    """One connection, used from one asyncio loop.
 
-    def __init__(self, uri: str, on_event: Callable[[str, int, int], None], on_close: Callable[[], None]) -> None:
+    `on_event(server_id, event, detail)`, `on_device_removed(server_id)` and `on_close()` are called there.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        on_event: Callable[[str, int, int], None],
+        on_device_removed: Callable[[str], None],
+        on_close: Callable[[], None],
+    ) -> None:
         self.uri = uri
         self._on_event = on_event
+        self._on_device_removed = on_device_removed
         self._on_close = on_close
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="libvirt")
         self._raw: Any = None
@@ -86,6 +96,7 @@ class Connection:
         raw = libvirt.open(self.uri)
         raw.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None)
         if not self.uri.startswith("test:"):
+            raw.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._device_removed, None)
             raw.setKeepAlive(KEEPALIVE_SECONDS, 12)
             raw.registerCloseCallback(self._closed, None)
         return raw
@@ -117,6 +128,9 @@ class Connection:
 
     def _event(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
         self._hand_over(self._on_event, domain.UUIDString(), event, detail)
+
+    def _device_removed(self, _connection: Any, domain: Any, _device: str, _opaque: Any) -> None:
+        self._hand_over(self._on_device_removed, domain.UUIDString())
 
     def _closed(self, _connection: Any, _reason: int, _opaque: Any) -> None:
         self._hand_over(self._on_close)

@@ -24,6 +24,7 @@ from domain.filters import KIND as FILTERS
 from domain.filters import HostFilters
 from domain.orders import HostInventory, NicSpec, Order, OrderKind, PowerStateName
 from hypervisor_agent.driver import (
+    LET_GO_LATE,
     ConsoleAddress,
     ConsoleKind,
     Done,
@@ -48,6 +49,7 @@ from hypervisor_agent.libvirt.guest import Guest, power_state_of
 from hypervisor_agent.libvirt.inspection import console_text, diagnostics, host_cpu
 from hypervisor_agent.libvirt.machine import EMULATOR, kvm_works, program
 from hypervisor_agent.libvirt.networks import Networks
+from hypervisor_agent.libvirt.unplugging import let_go
 from hypervisor_agent.libvirt.work import Services, Work
 
 ORDERS: dict[OrderKind, Callable[[Work], Awaitable[dict[str, Any]]]] = {
@@ -107,7 +109,10 @@ class LibvirtDriver:
         uri = options.get("uri")
         self._daemons = None if uri else Daemons(host, self._files)
         self._connection = Connection(
-            uri or (self._daemons.uri if self._daemons else ""), self._on_event, self._on_close
+            uri or (self._daemons.uri if self._daemons else ""),
+            self._on_event,
+            self._on_device_removed,
+            self._on_close,
         )
         self._services: Services | None = None
         self._callbacks: list[Callable[[LifecycleEvent], None]] = []
@@ -251,7 +256,8 @@ class LibvirtDriver:
                 server_id = domain.UUIDString()
                 known = records.load(self._files.guest(server_id).record)
                 if known is not None:
-                    seen.append(GuestSeen(server_id, power_state_of(domain), known.generation, domain.name()))
+                    gone = let_go(domain, known)
+                    seen.append(GuestSeen(server_id, power_state_of(domain), known.generation, domain.name(), gone))
             return seen
 
         try:
@@ -349,6 +355,24 @@ class LibvirtDriver:
             return  # it changed again since: the event of that says why
         if self._files.guest(server_id).record.exists():
             self._compare(server_id, state, reason)
+
+    def _on_device_removed(self, server_id: str) -> None:
+        if not self._closing and server_id not in self._busy:
+            self._spawn(self._look_at_devices(server_id))
+
+    async def _look_at_devices(self, server_id: str) -> None:
+        known = records.load(self._files.guest(server_id).record)
+        if known is None:
+            return
+        try:
+            state, gone = await self._guest(server_id).call(
+                lambda domain: (power_state_of(domain), let_go(domain, known))
+            )
+        except OrderFailed:
+            return  # the next look at all guests finds it
+        if gone:
+            for callback in self._callbacks:
+                callback(LifecycleEvent(server_id, state, LET_GO_LATE, gone))
 
     def _compare(self, server_id: str, state: PowerStateName, reason: str) -> None:
         if server_id in self._busy or self._expected.get(server_id) in (None, state):

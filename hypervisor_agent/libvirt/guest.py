@@ -174,9 +174,9 @@ class Guest:
             await asyncio.sleep(POLL_SECONDS)
 
     async def unplug(self, find: Callable[[Any], Element | None], what: str) -> None:
-        """Ask the guest to let go of the device that `find` sees in the live domain, until it is gone."""
+        """Ask the guest, once at least, to let go of the device that `find` sees in the live domain, until it is gone."""
         limit = time.monotonic() + UNPLUG_SECONDS
-        asked = -ASK_AGAIN_SECONDS
+        asked: float | None = None
 
         def ask(domain: Any) -> None:
             device = find(domain)
@@ -188,10 +188,13 @@ class Guest:
                         raise
 
         while await self.call(find) is not None:
-            if time.monotonic() > limit:
-                message = f"The guest did not {what} within {UNPLUG_SECONDS:.0f} seconds. Stop using it there first."
+            if asked is not None and time.monotonic() > limit:
+                message = (
+                    f"The guest did not {what} within {UNPLUG_SECONDS:.0f} seconds. Stop using it there, then try "
+                    "again. Should it still let go by itself, that is detached."
+                )
                 raise OrderFailed("device_busy", message)
-            if time.monotonic() - asked >= ASK_AGAIN_SECONDS:
+            if asked is None or time.monotonic() - asked >= ASK_AGAIN_SECONDS:
                 asked = time.monotonic()
                 await self.call(ask)
             await asyncio.sleep(POLL_SECONDS)

@@ -10,6 +10,7 @@ import libvirt
 import msgspec
 
 from domain.orders import NicSpec
+from hypervisor_agent.libvirt import unplugging
 from hypervisor_agent.libvirt.domain_xml import nic_element
 from hypervisor_agent.libvirt.work import Work
 
@@ -25,6 +26,7 @@ async def attach(work: Work) -> Details:
             if await work.guest.call(lambda domain: _find(domain, mac=nic.mac)) is None:
                 xml = tostring(nic_element(nic, work.services.traits), encoding="unicode")
                 await work.guest.call(lambda domain: domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+                unplugging.settled(record, nic.port_id)
     others = tuple(known for known in record.spec.nics if known.mac != nic.mac)
     record.spec = msgspec.structs.replace(record.spec, nics=(*others, nic))
     work.remember(record)
@@ -38,7 +40,9 @@ async def detach(work: Work) -> Details:
     nic = msgspec.convert(work.order.params["nic"], NicSpec)
     if await work.guest.active():
         with work.step("unplug interface", 30):
-            await work.guest.unplug(partial(_find, mac=nic.mac), f"let go of interface {nic.mac}")
+            find = partial(_find, mac=nic.mac)
+            await unplugging.unplug(work, nic.port_id, find, f"let go of interface {nic.mac}")
+    unplugging.settled(record, nic.port_id)
     kept = tuple(known for known in record.spec.nics if known.mac != nic.mac)
     record.spec = msgspec.structs.replace(record.spec, nics=kept)
     work.remember(record)

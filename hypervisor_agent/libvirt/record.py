@@ -39,6 +39,7 @@ class GuestRecord(msgspec.Struct, omit_defaults=True):
     rescue: Rescue | None = None
     resize: Resize | None = None
     power_state: PowerStateName = "nostate"  # as the last order left it
+    letting_go: tuple[str, ...] = ()  # ids of volumes and ports that the guest was asked to let go of, see `unplugging`
 
 
 def load(path: Path) -> GuestRecord | None:

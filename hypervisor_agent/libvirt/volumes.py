@@ -16,7 +16,7 @@ import msgspec
 
 from domain.orders import VolumeSpec
 from hypervisor_agent.driver import OrderFailed
-from hypervisor_agent.libvirt import disks
+from hypervisor_agent.libvirt import disks, unplugging
 from hypervisor_agent.libvirt.copying import Tell
 from hypervisor_agent.libvirt.domain_xml import free_device, target, volume_element
 from hypervisor_agent.libvirt.work import Work
@@ -42,6 +42,7 @@ async def attach(work: Work) -> Details:
             if await _live(work, device=target(device)) is None:
                 xml = tostring(volume_element(volume), encoding="unicode")
                 await work.guest.call(lambda domain: domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+                unplugging.settled(record, volume.id)
     record.spec = msgspec.structs.replace(record.spec, volumes=(*others.values(), volume))
     work.remember(record)
     await _define(work)
@@ -54,7 +55,8 @@ async def detach(work: Work) -> Details:
     if await work.guest.active():
         with work.step("unplug volume", 30):
             find = partial(_find_disk, serial=volume.id, source=volume.path)
-            await work.guest.unplug(find, f"let go of volume {volume.id}")
+            await unplugging.unplug(work, volume.id, find, f"let go of volume {volume.id}")
+    unplugging.settled(record, volume.id)
     kept = tuple(known for known in record.spec.volumes if known.id != volume.id)
     record.spec = msgspec.structs.replace(record.spec, volumes=kept)
     work.remember(record)

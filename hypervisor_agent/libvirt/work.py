@@ -119,8 +119,8 @@ class Work:
         """
         record = self.record
         now = by_now(record.spec, self.order.spec)
-        if now != record.spec:
-            record.spec = now
+        if now != record.spec or record.letting_go:
+            record.spec, record.letting_go = now, ()  # it starts with all its devices: nobody asked this one
             self.remember(record)
         spec = msgspec.structs.replace(now, admin_password=admin_password or now.admin_password)
         has_drive = self.files.config_drive.exists()

@@ -6,6 +6,7 @@ one is found that was killed in the middle.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from tests.life import MARKS, Guest, World, wait_until
 
 pytestmark = MARKS
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+UNPLUG_EVENT = "/sys/firmware/acpi/interrupts/gpe01"  # by which a guest hears of what is plugged in and out
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,13 @@ def disks(guest: Guest) -> list[str]:
     return guest.run("ls /sys/block | grep vd").split()
 
 
+def newest(world: World, guest: Guest) -> dict[str, Any]:
+    """The last action, as the history has it."""
+    with world.system.client() as client:
+        (found,) = client.get(f"/v1/servers/{guest.id}/history", params={"limit": 1}).json()["actions"]
+    return dict(found)
+
+
 def test_a_disk_that_was_being_plugged_in_is_out_before_its_volume_is_free(world: World, guest: Guest) -> None:
     with a_volume(world, "reset-attach") as volume:
         with held(world, guest.host):
@@ -90,6 +99,39 @@ def test_a_disk_that_was_being_taken_out_is_there_again(world: World, guest: Gue
         wait_until(lambda: "vdb" in disks(guest), "the guest has the disk")
         assert guest.run("head -n 1 /dev/vdb") == "kept"
         detach(world, guest, volume)
+
+
+def test_a_paused_guest_is_not_asked_for_its_disk(world: World, guest: Guest) -> None:
+    with a_volume(world, "paused") as volume:
+        attach(world, guest, volume)
+        guest.do("pause_server", "PAUSED")
+        world.cloud.compute.delete_volume_attachment(guest.id, volume.id)
+        wait_until(lambda: newest(world, guest)["result"] == "Error", "the detach has failed")
+        assert "Unpause the server first" in json.dumps(newest(world, guest))
+        has(world, volume, "in-use")
+        guest.do("unpause_server", "ACTIVE")
+        assert [one.volume_id for one in world.cloud.compute.volume_attachments(guest.id)] == [volume.id]
+        assert disks(guest) == ["vda", "vdb"]
+        detach(world, guest, volume)
+        assert disks(guest) == ["vda"]
+
+
+def test_a_disk_that_the_guest_lets_go_of_late_is_detached(world: World, guest: Guest) -> None:
+    """It is asked, and hears of that when nobody waits for its answer any more."""
+    with a_volume(world, "late") as volume:
+        attach(world, guest, volume)
+        guest.run(f"echo mask > {UNPLUG_EVENT}")
+        world.cloud.compute.delete_volume_attachment(guest.id, volume.id)
+        wait_until(lambda: " STS " in guest.run(f"cat {UNPLUG_EVENT}"), "the guest is asked")
+        world.admin.compute.reset_server_state(guest.id, "active")
+        has(world, volume, "in-use")
+        assert disks(guest) == ["vda", "vdb"]
+        guest.run(f"echo unmask > {UNPLUG_EVENT}")
+        has(world, volume, "available")
+        assert disks(guest) == ["vda"]
+        assert "vdb" not in guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        assert list(world.cloud.compute.volume_attachments(guest.id)) == []
+        assert guest.history()[-1] == ("detach_volume", None)
 
 
 def test_a_swap_is_turned_back(world: World, guest: Guest) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import msgspec
 import pytest
 import pytest_asyncio
@@ -15,7 +16,7 @@ import pytest_asyncio
 from domain.orders import ImageSpec, VolumeSpec
 from hypervisor_agent.driver import OrderFailed, Unsupported
 from hypervisor_agent.guest.build import tiny_image
-from hypervisor_agent.libvirt import disks, snapshot
+from hypervisor_agent.libvirt import disks, guest, snapshot
 from hypervisor_agent.libvirt.driver import LibvirtDriver
 from hypervisor_agent.libvirt.machine import can_make_bridges, can_run_libvirtd, missing_programs
 from hypervisor_agent.libvirt.networks import bridge_name
@@ -27,6 +28,8 @@ pytestmark = [
     pytest.mark.skipif(not can_run_libvirtd(), reason=f"no libvirtd can run here; not installed: {missing_programs()}"),
     pytest.mark.xdist_group("guest"),
 ]
+UNPLUG_EVENT = "/sys/firmware/acpi/interrupts/gpe01"
+INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE
 USER_DATA = "#!/bin/sh\necho user data ran as $(id -un)\n"
 
 
@@ -177,6 +180,53 @@ async def test_volumes_come_change_and_go_while_the_guest_runs(lab: Lab, images:
     await lab.do("detach_volume", volume=msgspec.to_builtins(second))
     assert "vdb" in await lab.says("HOTPLUG remove disk")
     await lab.do("detach_volume", volume=msgspec.to_builtins(second))
+
+
+async def test_a_paused_guest_is_not_asked_to_let_go(lab: Lab, images: Path) -> None:
+    disk, nic = msgspec.to_builtins(volume(images, "kept")), msgspec.to_builtins(lab.server.nics[0])
+    await lab.do("attach_volume", volume=disk)
+    await lab.says("HOTPLUG add disk")
+    await lab.do("pause")
+    for what, refused in (("volume kept", lab.do("detach_volume", volume=disk)), ("interface", _out(lab, nic))):
+        with pytest.raises(OrderFailed, match=f"A paused guest cannot let go of {what}.*Unpause the server") as failed:
+            await refused
+        assert failed.value.fault.code == "guest_paused"
+    await lab.do("unpause")
+    assert await lab.run("ls /sys/block | grep vd; ls -d /sys/class/net/eth*") == "vda\nvdb\n/sys/class/net/eth0"
+    await lab.do("detach_volume", volume=disk)
+
+
+async def _out(lab: Lab, nic: dict[str, Any]) -> None:
+    await lab.do("detach_interface", nic=nic)
+
+
+async def test_what_a_guest_lets_go_of_late_is_told_until_an_order_ends_it(
+    lab: Lab, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hears of an unplug by an event of ACPI; while that is masked the question waits in the hypervisor."""
+
+    async def gone() -> tuple[str, ...]:
+        return (await lab.driver.guests())[0].let_go
+
+    late = volume(images, "late")
+    disk = msgspec.to_builtins(late)
+    await lab.do("attach_volume", volume=disk)
+    await lab.says("HOTPLUG add disk")
+    await lab.run(f"echo mask > {UNPLUG_EVENT}")
+    with monkeypatch.context() as hasty:
+        hasty.setattr(guest, "UNPLUG_SECONDS", 0.0)
+        with pytest.raises(OrderFailed, match="Stop using it there") as failed:
+            await lab.do("detach_volume", volume=disk)
+    assert failed.value.fault.code == "device_busy"
+    assert await gone() == ()
+    lab.events.clear()
+    await lab.run(f"echo unmask > {UNPLUG_EVENT}")
+    assert (await lab.event()).let_go == (late.id,)
+    assert await lab.run("ls /sys/block | grep vd") == "vda"
+    assert await gone() == (late.id,)
+    await lab.do("detach_volume", volume=disk)
+    assert await gone() == ()
+    assert "vdb" not in await lab.driver._guest(lab.server.server_id).call(lambda domain: domain.XMLDesc(INACTIVE))
 
 
 async def test_a_larger_volume_takes_a_smaller_ones_place_and_grows(lab: Lab, images: Path) -> None:

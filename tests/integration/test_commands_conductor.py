@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,8 @@ import pytest
 
 from commands.audit import MachineAudit
 from domain.errors import Unavailable
-from domain.orders import SEVERAL, Fault, HostInventory, Report
+from domain.orders import LET_GO, SEVERAL, Fault, HostInventory, Report
+from domain.resources import Volume
 from domain.server import Server, decode_event, decode_server
 from eventlog.nats_server import EmbeddedNats
 from tests.system import System, context, new_server
@@ -300,6 +302,43 @@ async def test_a_guest_that_runs_behind_our_back_is_shut_down(system: System) ->
     types = await system.event_types(server.id)
     assert "server.power-sync.succeeded" in types
     assert (await system.server(server.id)).vm_state == "stopped"
+
+
+def _has_no(what: str, server: Server) -> bool:
+    return not getattr(server, what)
+
+
+async def test_what_a_guest_lets_go_of_late_is_detached_once_with_the_reason(system: System) -> None:
+    volume = await system.commands.create("volume", {"status": "available", "size_gb": 1}, context())
+    server = await system.create()
+    host = server.host or ""
+    spec = {"id": volume.id, "path": f"/nowhere/{volume.id}"}
+    await system.do("attach-volume", server.id, {"volume": spec, "attachment_id": str(uuid4())})
+    (interface,) = server.interfaces
+    server = await system.do("lock", server.id)
+    gone = {LET_GO: [volume.id, interface.port_id, "another"]}
+    for left in ("volumes", "interfaces"):  # one at a time: the agent tells again what is left
+        server = await system.when(server.id, lambda now: now.operation is None)
+        for _ in range(2):
+            await send(system, server, host, power_state="running", details=gone)
+        server = await system.when(server.id, partial(_has_no, left))
+    server = await system.settled(server.id)
+    assert (server.vm_state, server.fault) == ("active", None)
+    free = await system.commands.load("volume", volume.id)
+    assert isinstance(free, Volume)
+    assert free.status == "available"
+    accepted = [
+        (event.type, decode_event(event.type, event.data).body.message)
+        for one in await system.log.read("server", server.id)
+        for event in one.commit.events
+        if event.type.startswith("server.detach-") and event.type.endswith(".accepted")
+    ]
+    late = "after its detach had given up waiting"
+    assert accepted == [
+        ("server.detach-volume.accepted", f"the guest let go of volume {volume.id} {late}"),
+        ("server.detach-interface.accepted", f"the guest let go of interface {interface.port_id} {late}"),
+    ]
+    await assert_log_is_legal(system)
 
 
 async def test_soft_deleted_servers_are_reclaimed_by_their_deadline(own_nats: EmbeddedNats, tmp_path: Path) -> None:
