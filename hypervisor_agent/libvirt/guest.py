@@ -174,7 +174,7 @@ class Guest:
             await asyncio.sleep(POLL_SECONDS)
 
     async def unplug(self, find: Callable[[Any], Element | None], what: str) -> None:
-        """Ask the guest, once at least, to let go of the device that `find` sees in the live domain, until it is gone."""
+        """Ask the guest, at least once, to let go of what `find` sees in the live domain, until it is gone."""
         limit = time.monotonic() + UNPLUG_SECONDS
         asked: float | None = None
 
