@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cli import output
+from cli.errors import Stop
 from cli.options import command
 from cli.settings import Tables
 
@@ -20,7 +21,10 @@ from cli.settings import Tables
 def explain(data: Path, config: Path | None, tables: Tables, server: str, about: str | None, as_json: bool) -> None:
     """Explain why SERVER is in ERROR, found no host, waits, or refuses a command."""
     from cli.client import connect
+    from domain.machine import MACHINE
 
+    if about is not None and (about not in MACHINE.commands or MACHINE.rule(about).internal):
+        raise Stop(f"there is no command {about!r}: `chronova machine` shows all of them", 2)
     with connect(data) as system:
         told = system.get(f"/v1/servers/{system.server_id(server)}/explain", command=about)
     if as_json:
@@ -33,12 +37,19 @@ def explain(data: Path, config: Path | None, tables: Tables, server: str, about:
     _evidence(told.get("evidence"))
     for advice in told["advice"]:
         click.echo(f"What to do: {advice}")
-    if told.get("command"):
-        for key, value in told["command"].items():
-            click.echo(f"  {key}: {value}")
+    if (asked := told.get("command")) is not None:
+        click.echo(_whether(asked))
     click.echo(f"Possible now: {', '.join(told['commands']) or 'nothing'}")
     for one in told["rejections"][:1]:
         click.echo(f"Last refused: {one['command']} by {one['by']} at {output.when(one['at'])} UTC: {one['message']}")
+
+
+def _whether(asked: dict[str, Any]) -> str:
+    """The API's answer to `command` as sentences."""
+    if asked["legal"]:
+        return f"{asked['command']} could be given now."
+    message = asked["message"].rstrip(".")
+    return f"{asked['command']} can not be given now: {message}. {asked['hint']}".rstrip()
 
 
 def _evidence(evidence: dict[str, Any] | None) -> None:

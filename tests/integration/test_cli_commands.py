@@ -79,8 +79,15 @@ def test_events_begin_where_they_are_told_to(system: Running) -> None:
 
 
 def test_explain_says_why_a_command_is_refused(system: Running) -> None:
-    assert "SHUTOFF" in output_of(system, "explain", "web")
-    assert "pause" in output_of(system, "explain", "web", "--command", "pause")
+    told = output_of(system, "explain", "web", "--command", "start")
+    assert "SHUTOFF" in told
+    assert "\nstart could be given now.\n" in told
+    told = output_of(system, "explain", "web", "--command", "pause")
+    assert "\npause can not be given now: Cannot 'pause' instance" in told
+    assert "None" not in told
+    unknown = chronova("explain", "web", "--command", "dance", data=system.data)
+    told = "chronova: there is no command 'dance': `chronova machine` shows all of them\n"
+    assert (unknown.returncode, unknown.stderr) == (2, told)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,6 @@ def test_explain_says_why_a_command_is_refused(system: Running) -> None:
         ("show", "a\nb"),
         ("show", "web", "--as-of", "garbage"),
         ("show", "web", "--as-of", "0001-01-01T00:00:00+23:59"),
-        ("explain", "web", "--command", "dance"),
         ("events", "--from", "99999999999999999999"),
     ],
 )
