@@ -144,16 +144,11 @@ async def _only_network(steps: Steps, server: Server) -> tuple[NetworkRequest, .
     """What "auto" means: the one network that the project can use, or none."""
     found = [cast(Network, one) for one in await steps.read.resources("network")]
     usable = [one for one in found if not one.external and (one.shared or one.project_id == server.project_id)]
-    own = [one for one in usable if one.project_id == server.project_id]
-    chosen = own or usable
-    if len(chosen) > 1:
-        default = [one for one in chosen if one.is_default]
-        if len(default) != 1:
-            raise Conflict(
-                "Multiple possible networks found, use a Network ID to be more specific.", reason="ambiguous_network"
-            )
-        chosen = default
-    return tuple(NetworkRequest(network_id=one.id) for one in chosen)
+    if len(usable) > 1:
+        raise Conflict(
+            "Multiple possible networks found, use a Network ID to be more specific.", reason="ambiguous_network"
+        )
+    return tuple(NetworkRequest(network_id=one.id) for one in usable)
 
 
 async def _interface(steps: Steps, server: Server, request: NetworkRequest, index: int) -> Interface:

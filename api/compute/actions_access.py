@@ -9,6 +9,7 @@ from api.compute import consoles
 from api.compute.action import Action, Run
 from api.compute.call import Call, Reply, empty, reply
 from api.compute.carry_out import carry_out, must_be_legal
+from api.compute.ending import ended
 from api.compute.lookups import named, server_of
 from commands.networking import change_addresses
 from commands.security_groups import set_on_ports
@@ -17,9 +18,18 @@ from domain.errors import Conflict, Invalid, NotFound, NotImplementedHere
 from domain.resources import Port, SecurityGroup
 from domain.server import Server
 
+PASSWORD_SECONDS = 2.0  # it takes moments; a guest that answers later is told 202, and its action tells the rest
+
 
 async def _change_password(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
-    await carry_out(call, "set-password", server_id, {"password": value["adminPass"]})
+    """Answered when it has ended: who is told 202 takes the password for changed, with Nova as with us."""
+    answer = await carry_out(call, "set-password", server_id, {"password": value["adminPass"]})
+    if await ended(call, server_id, answer.request_id, PASSWORD_SECONDS) is not None:
+        action = await call.services.read.action(server_id, answer.request_id)
+        if action is not None and action.result == "Error":
+            failed = Conflict(f"Failed to set admin password on {server_id} because {action.text}", reason="not_set")
+            failed.recorded = True  # it was accepted, and its action says how it ended
+            raise failed
     return empty(202)
 
 

@@ -8,8 +8,8 @@ from uuid import NAMESPACE_OID, uuid5
 
 from api.compute import faults, passwords
 from api.compute.action import Action
-from api.compute.call import Call, Reply, empty, reply
-from api.compute.carry_out import carry_out
+from api.compute.call import Call, Reply, empty, flag, reply
+from api.compute.carry_out import carry_out, state_comes_first
 from api.compute.images_made import carry_out_with_image
 from api.compute.keys import public_key_of
 from api.compute.lookups import full_view, image_of, server_of
@@ -30,13 +30,19 @@ def image_spec(image: Image) -> dict[str, Any]:
 
 async def _rebuild(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
     server = await server_of(call, server_id, "os_compute_api:servers:rebuild")
-    image = await image_of(call, value["imageRef"])
-    if image is None:
-        raise Invalid("Cannot find image for rebuild", hint=f"There is no image {value['imageRef']}.")
-    must_fit(image, server)
-    params: dict[str, Any] = {"image": image_spec(image)}
-    if server.volume_backed:
-        params |= await rebuilt_volume(call.services, server, image, reimage=call.version >= 93)
+    with state_comes_first(call, "rebuild", server):
+        image = await image_of(call, value["imageRef"])
+        if image is None:
+            raise Invalid("Cannot find image for rebuild", hint=f"There is no image {value['imageRef']}.")
+        must_fit(image, server)
+        if flag(value.get("preserve_ephemeral", False)):
+            raise Invalid(
+                "The current driver does not support preserving ephemeral partitions.",
+                hint="The new disk begins empty: leave preserve_ephemeral out, and keep what is to last on a volume.",
+            )
+        params: dict[str, Any] = {"image": image_spec(image)}
+        if server.volume_backed:
+            params |= await rebuilt_volume(call.services, server, image, reimage=call.version >= 93)
     params |= {ours: value[theirs] for theirs, ours in (_TEXT_FIELDS | _ADDRESSES).items() if theirs in value}
     if "metadata" in value:
         params["metadata"] = value["metadata"]
@@ -91,17 +97,20 @@ async def _rescue(call: Call, server_id: str, value: dict[str, Any] | None) -> R
     password = wanted.get("adminPass") or passwords.generate()
     server = await server_of(call, server_id, "os_compute_api:os-rescue")
     image_id = wanted.get("rescue_image_ref") or server.image_id
-    image = await image_of(call, image_id) if image_id else None
-    if wanted.get("rescue_image_ref") and image is None:
-        raise Invalid(f"Image {image_id} could not be found.")
-    if image is not None and image.status != "active":
-        raise Invalid(
-            f"Requested rescue image '{image_id}' is not supported", hint=f"It is {image.status}, not active."
-        )
+    with state_comes_first(call, "rescue", server):
+        image = await image_of(call, image_id) if image_id else None
+        if image is None and wanted.get("rescue_image_ref"):
+            raise _no_rescue_image(image_id, "There is no such image.")
+        if image is not None and image.status != "active":
+            raise _no_rescue_image(image_id, f"It is {image.status}, not active.")
     spec = image_spec(image) if image is not None else {"id": image_id, "properties": {}}
     params = {"image": spec, "admin_password": password, "volume_backed": call.version >= 87}
     await carry_out(call, "rescue", server_id, params)
     return reply({"adminPass": password})
+
+
+def _no_rescue_image(image_id: str | None, why: str) -> Invalid:
+    return Invalid(f"Requested rescue image '{image_id}' is not supported", hint=why)
 
 
 async def _create_image(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
@@ -139,9 +148,15 @@ async def _unshelve(call: Call, server_id: str, value: Any) -> Reply:
     params: dict[str, Any] = {}
     if call.version >= 77 and isinstance(value, dict):
         params = {key: value[key] for key in ("availability_zone", "host") if key in value}
+        server = await server_of(call, server_id)
         if "host" in params:
-            server = await server_of(call, server_id)
             enforce(call, "os_compute_api:os-shelve:unshelve_to_host", server.project_id)
+        if params and server.vm_state == "shelved":
+            raise Conflict(
+                f'Specifying an availability zone when unshelving server {server_id} with status "shelved" is not '
+                "supported. The server status must be SHELVED_OFFLOADED.",
+                hint="Offload it first, or let it come back on its host.",
+            )
     await carry_out(call, "unshelve", server_id, params)
     return empty(202)
 

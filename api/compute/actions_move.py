@@ -13,7 +13,7 @@ import msgspec
 from api.compute import passwords, quota
 from api.compute.action import Action
 from api.compute.call import Call, Reply, empty, flag, reply
-from api.compute.carry_out import carry_out, must_be_legal
+from api.compute.carry_out import carry_out, must_be_legal, state_comes_first
 from api.compute.lookups import flavor_of, server_of
 from domain.errors import Conflict, Invalid, NotFound
 from domain.flavors import snapshot
@@ -21,10 +21,11 @@ from domain.flavors import snapshot
 
 async def _resize(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
     server = await server_of(call, server_id, "os_compute_api:servers:resize")
-    try:
-        flavor = await flavor_of(call, str(value["flavorRef"]))
-    except NotFound as error:
-        raise Invalid(error.message) from error
+    with state_comes_first(call, "resize", server):
+        try:
+            flavor = await flavor_of(call, str(value["flavorRef"]))
+        except NotFound as error:
+            raise Invalid(error.message) from error
     wanted = snapshot(flavor)
     give = partial(carry_out, call, "resize", server_id, {"flavor": msgspec.to_builtins(wanted)})
     await quota.resized(call, server, wanted, give)

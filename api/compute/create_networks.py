@@ -28,9 +28,7 @@ async def _automatic(call: Call, asked: object) -> Requests:
     """Checked now, so that an ambiguous request is refused instead of failing later."""
     found = [cast("Network", one) for one in await call.services.read.resources("network")]
     usable = [one for one in found if not one.external and (one.shared or one.project_id == call.project_id)]
-    own = [one for one in usable if one.project_id == call.project_id]
-    chosen = own or usable
-    if len(chosen) > 1 and sum(one.is_default for one in chosen) != 1:
+    if len(usable) > 1:
         raise Conflict(
             "Multiple possible networks found, use a Network ID to be more specific.",
             hint="Name one of them in networks.",
@@ -53,7 +51,7 @@ async def _request(call: Call, one: dict[str, Any], count: int) -> NetworkReques
             raise Conflict(f"Port {port_id} is still in use.", hint="Detach it first or name another.")
         return NetworkRequest(network_id=port.network_id, port_id=port_id, tag=tag)
     if network_id is None:
-        raise Invalid("Missing 'uuid' or 'port' in a network request.", hint="Name a network or a port.")
+        raise Invalid("Bad network format: missing 'uuid'", hint="Name a network or a port.")
     network = await call.services.read.resource("network", network_id)
     if not isinstance(network, Network) or network.deleted or not (network.shared or _usable(call, network.project_id)):
         raise Invalid(f"Network {network_id} could not be found.")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, cast
 from uuid import uuid4
 
 from api.compute.call import Call, Reply, empty, reply
-from api.compute.carry_out import carry_out
+from api.compute.carry_out import carry_out, state_comes_first
 from api.compute.dispatch import Route
+from api.compute.ending import ended
 from api.compute.lookups import server_of
 from api.compute.schemas import attachments as schemas
 from commands.server_ports import NO_ADDRESS
 from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import Network, Port
-from domain.server import Interface, Server, decode_server
+from domain.server import Interface, Server
 
 ATTACH_SECONDS = 30.0
 
@@ -66,40 +66,24 @@ async def create(call: Call) -> Reply:
     schemas.INTERFACE.check(call.version, body)
     wanted: dict[str, Any] = body.get("interfaceAttachment", {})
     server = await server_of(call, server_id, "os_compute_api:os-attach-interfaces:create")
-    params = await _request(call, server, wanted)
+    with state_comes_first(call, "attach-interface", server):
+        params = await _request(call, server, wanted)
     if "tag" in wanted:
         params["tag"] = wanted["tag"]
     answer = await carry_out(call, "attach-interface", server_id, params)
-    after = await _until_done(call, server_id, answer.request_id)
+    after = await ended(call, server_id, answer.request_id, ATTACH_SECONDS)
+    if after is None:
+        raise Conflict("Failed to attach interface", hint="It takes longer than expected; look at the server's events.")
     interface = _of_port(after, params["port_id"])
     if interface is None:
         fault = after.fault
         if fault is not None and fault.reason in NO_ADDRESS:
-            raise Invalid(fault.message, reason=fault.reason)
+            taken = fault.reason == "IpAddressAlreadyAllocated"
+            raise (Conflict if taken else Invalid)(fault.message, reason=fault.reason)
         raise Conflict(
             "Failed to attach interface", hint=fault.message if fault else "See the server's events.", code=500
         )
     return reply({"interfaceAttachment": _view(call, interface)})
-
-
-async def _until_done(call: Call, server_id: str, request_id: str) -> Server:
-    """The server when the action has ended, as whoever reads next finds it.
-
-    Raises `Conflict` when that takes too long; the action then goes on.
-    """
-    commands = call.services.commands
-    for pause in (0.0, 0.005, 0.01, 0.02, 0.05, *(0.1 for _ in range(int(ATTACH_SECONDS * 10)))):
-        await asyncio.sleep(pause)
-        newest = await commands.last("server", server_id)
-        if newest is None:
-            raise NotFound(f"Instance {server_id} could not be found.")
-        server = decode_server(newest.commit.state)
-        if server.operation is None or server.operation.request_id != request_id:
-            break
-    else:
-        raise Conflict("Failed to attach interface", hint="It takes longer than expected; look at the server's events.")
-    await call.services.read.shown(newest.position, commands.settings.visible_timeout)
-    return server
 
 
 async def _request(call: Call, server: Server, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +97,7 @@ async def _request(call: Call, server: Server, wanted: dict[str, Any]) -> dict[s
         if port is None:
             raise NotFound(f"Port {port_id} not found.")
         if port.device_id:
-            raise Invalid(f"Port {port_id} is still in use.")
+            raise Conflict(f"Port {port_id} is still in use.", hint="Detach it first or name another.")
         return {"port_id": port_id, "network_id": port.network_id, "create": False}
     if network_id is None:
         network_id = await _only_network(call, server)
@@ -135,7 +119,7 @@ async def _only_network(call: Call, server: Server) -> str:
     usable = [one for one in found if not one.external and (one.shared or one.project_id == server.project_id)]
     if len(usable) != 1:
         problem = "Multiple possible networks found, use a Network ID to be more specific."
-        raise Conflict(problem) if usable else NotFound("No network was requested and none can be chosen.")
+        raise Invalid(problem) if usable else NotFound("No network was requested and none can be chosen.")
     return usable[0].id
 
 
@@ -143,7 +127,8 @@ async def delete(call: Call) -> Reply:
     server_id, port_id = call.params
     server = await server_of(call, server_id, "os_compute_api:os-attach-interfaces:delete")
     if _of_port(server, port_id) is None:
-        raise NotFound(f"Port {port_id} not found.", hint=f"Server {server_id} has no such port.")
+        with state_comes_first(call, "detach-interface", server):
+            raise NotFound(f"Port {port_id} not found.", hint=f"Server {server_id} has no such port.")
     await carry_out(call, "detach-interface", server_id, {"port_id": port_id})
     return empty(202)
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from api.compute.call import Call, Reply, empty, reply
-from api.compute.carry_out import carry_out
+from api.compute.carry_out import carry_out, state_comes_first
 from api.compute.dispatch import Route
 from api.compute.lookups import must_have_existed, server_of
 from api.compute.schemas import servers as schemas
 from domain.errors import Conflict, Invalid, NotFound, PreconditionFailed
 
 RETRIES = 8
+
+
+@contextmanager
+def _named(verb: str) -> Iterator[None]:
+    """Nova's name for this change of tags, in a refusal for the server's state. All of them are one command."""
+    try:
+        yield
+    except Conflict as conflict:
+        conflict.message = conflict.message.replace("'update tag'", f"'{verb}'")
+        raise
 
 
 async def index(call: Call) -> Reply:
@@ -26,7 +37,7 @@ async def show(call: Call) -> Reply:
     await must_have_existed(call, server_id)
     server = await server_of(call, server_id, "os_compute_api:os-server-tags:show")
     if tag not in server.tags:
-        raise _missing(server_id, tag)
+        raise NotFound(f"Server {server_id} has no tag '{tag}'")
     return empty(204)
 
 
@@ -38,7 +49,8 @@ async def replace_all(call: Call) -> Reply:
     body = await call.object()
     schemas.TAGS.check(call.version, body)
     await must_have_existed(call, call.params[0])
-    answer = await carry_out(call, "tags", call.params[0], {"tags": body["tags"]})
+    with _named("update tags"):
+        answer = await carry_out(call, "tags", call.params[0], {"tags": body["tags"]})
     return reply({"tags": answer.server.tags})
 
 
@@ -64,7 +76,8 @@ async def remove(call: Call) -> Reply:
             raise _missing(server_id, tag)
         return [one for one in tags if one != tag]
 
-    await _change(call, "os_compute_api:os-server-tags:delete", without)
+    with _named("delete tag"):
+        await _change(call, "os_compute_api:os-server-tags:delete", without)
     return empty(204)
 
 
@@ -79,8 +92,10 @@ async def _change(call: Call, rule: str, choose: Callable[[tuple[str, ...]], lis
         if server is None:
             break
         context = replace(call.context, if_match=server.version)
+        with state_comes_first(call, "tags", server):
+            tags = choose(server.tags)
         try:
-            await commands.server("tags", server_id, {"tags": choose(server.tags)}, context)
+            await commands.server("tags", server_id, {"tags": tags}, context)
         except PreconditionFailed:
             continue
         return server.tags
@@ -89,7 +104,8 @@ async def _change(call: Call, rule: str, choose: Callable[[tuple[str, ...]], lis
 
 async def remove_all(call: Call) -> Reply:
     await must_have_existed(call, call.params[0])
-    await carry_out(call, "tags", call.params[0], {"tags": []})
+    with _named("delete tags"):
+        await carry_out(call, "tags", call.params[0], {"tags": []})
     return empty(204)
 
 

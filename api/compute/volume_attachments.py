@@ -6,7 +6,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from api.compute.call import Call, Reply, empty, flag, reply
-from api.compute.carry_out import carry_out, must_be_legal
+from api.compute.carry_out import carry_out, must_be_legal, state_comes_first
 from api.compute.dispatch import Route
 from api.compute.lookups import integer, server_of
 from api.compute.schemas import attachments as schemas
@@ -16,6 +16,8 @@ from domain.errors import Invalid, NotFound
 from domain.resources import Volume
 from domain.server import Server, VolumeAttachment
 from domain.volumes import must_be_able_to_replace, must_be_detachable
+
+NEWER = frozenset({"attachment_id", "bdm_uuid"})  # what 2.89 gave to those who read, and not to those who attach
 
 
 def _view(call: Call, server: Server, volume: VolumeAttachment) -> dict[str, Any]:
@@ -62,7 +64,10 @@ async def create(call: Call) -> Reply:
     schemas.ATTACH.check(call.version, body)
     wanted: dict[str, Any] = body["volumeAttachment"]
     server = await server_of(call, server_id, "os_compute_api:os-volumes-attachments:create")
-    volume = await _volume(call, wanted["volumeId"])
+    with state_comes_first(call, "attach-volume", server):
+        volume = await _volume(call, wanted["volumeId"])
+        if wanted.get("tag") and server.vm_state == "shelved_offloaded":
+            raise Invalid("Tagged volume attachment is not supported for shelved-offloaded instances.")
     attachment = VolumeAttachment(
         id=str(uuid4()),
         volume_id=volume.id,
@@ -82,7 +87,8 @@ async def create(call: Call) -> Reply:
         raise Invalid(f"Invalid volume: volume '{volume.id}' is already attached to this server")
     async with kept(commands, volume.id, server.id, attachment.id, call.context):
         await carry_out(call, "attach-volume", server_id, params)
-    return reply({"volumeAttachment": _view(call, server, attachment)})
+    shown = {name: value for name, value in _view(call, server, attachment).items() if name not in NEWER}
+    return reply({"volumeAttachment": shown | {"id": volume.id}})
 
 
 async def _volume(call: Call, volume_id: str) -> Volume:
@@ -108,7 +114,7 @@ async def update(call: Call) -> Reply:
     attached = _attached(server, volume_id)
     for key, value in (("device", attached.device), ("tag", attached.tag), ("serverId", server.id)):
         if key in wanted and wanted[key] != value:
-            raise Invalid(f"Field {key} cannot be changed.", hint="Only delete_on_termination can.")
+            raise Invalid(f"The {key} property is not mutable", hint="Only delete_on_termination can be changed.")
     goes = flag(wanted.get("delete_on_termination", attached.delete_on_termination))
     params = {"volume_id": volume_id, "delete_on_termination": goes}
     await carry_out(call, "update-volume-attachment", server_id, params)
@@ -140,6 +146,9 @@ async def _volume_named(call: Call, volume_id: str) -> Volume:
 async def delete(call: Call) -> Reply:
     server_id, volume_id = call.params
     server = await server_of(call, server_id, "os_compute_api:os-volumes-attachments:delete")
+    if server.attachment(volume_id) is None:
+        with state_comes_first(call, "detach-volume", server):
+            await _volume(call, volume_id)
     attached = _attached(server, volume_id)
     must_be_legal(call, "detach-volume", server)
     volume = await call.services.commands.load("volume", volume_id)

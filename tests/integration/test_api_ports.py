@@ -181,7 +181,7 @@ async def test_addresses_that_are_not_there_are_refused_in_novas_words(plane: Pl
     )
     asked = {"net_id": small["id"], "fixed_ips": [{"ip_address": address}]}
     used = await demo.post(path, json={"interfaceAttachment": asked})
-    assert (used.status_code, f"{address} is already in use" in used.text) == (400, True)
+    assert (used.status_code, f"{address} is already in use" in used.text) == (409, True)
     network = {"uuid": small["id"], "fixed_ip": address}
     body = {"name": "x", "flavorRef": "1", "imageRef": plane.ids["image"], "networks": [network]}
     created = await demo.post(SERVERS, json={"server": body})

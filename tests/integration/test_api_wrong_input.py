@@ -111,7 +111,12 @@ async def test_a_server_that_cannot_be(deployment: Deployment, fields: dict[str,
 
 
 ACTIONS: list[tuple[str, dict[str, Any], int, str]] = [
-    ("rescue image", {"rescue": {"rescue_image_ref": NOBODY}}, 400, f"Image {NOBODY} could not be found."),
+    (
+        "rescue image",
+        {"rescue": {"rescue_image_ref": NOBODY}},
+        400,
+        f"Requested rescue image '{NOBODY}' is not supported. There is no such image.",
+    ),
     (
         "rescue with queued",
         {"rescue": {"rescue_image_ref": image("queued")}},
@@ -162,10 +167,84 @@ async def test_an_address_or_port_that_is_in_use(deployment: Deployment, server:
     assert (answer.status_code, f"Port {port_id} is still in use." in told(answer)) == (409, True)
     wanted = {"interfaceAttachment": {"port_id": port_id}}
     answer = await send(deployment, "POST", f"/servers/{server}/os-interface", wanted)
-    assert (answer.status_code, f"Port {port_id} is still in use." in told(answer)) == (400, True)
+    assert (answer.status_code, f"Port {port_id} is still in use." in told(answer)) == (409, True)
+    wanted = {"interfaceAttachment": {"net_id": nic["net_id"], "fixed_ips": [{"ip_address": address}]}}
+    answer = await send(deployment, "POST", f"/servers/{server}/os-interface", wanted)
+    assert (answer.status_code, f"Fixed IP address {address} is already in use." in told(answer)) == (409, True)
     wanted = {"interfaceAttachment": {"net_id": NOBODY}}
     answer = await send(deployment, "POST", f"/servers/{server}/os-interface", wanted)
     assert (answer.status_code, told(answer)) == (404, f"Network {NOBODY} could not be found.")
+
+
+NOTHING: list[tuple[str, str, str, dict[str, Any] | None]] = [
+    ("resize", "POST", "action", {"resize": {"flavorRef": "nope"}}),
+    ("rebuild", "POST", "action", {"rebuild": {"imageRef": NOBODY}}),
+    ("rescue", "POST", "action", {"rescue": {"rescue_image_ref": NOBODY}}),
+    ("volume", "POST", "os-volume_attachments", {"volumeAttachment": {"volumeId": NOBODY}}),
+    ("network", "POST", "os-interface", {"interfaceAttachment": {"net_id": NOBODY}}),
+    ("port", "POST", "os-interface", {"interfaceAttachment": {"port_id": NOBODY}}),
+    ("detach", "DELETE", f"os-interface/{NOBODY}", None),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def locked(deployment: Deployment) -> str:
+    """An ACTIVE server that its owner locked."""
+    answer = await send(deployment, "POST", "/servers", request_of(deployment, networks=[{"uuid": "{network}"}]))
+    server_id: str = answer.json()["server"]["id"]
+    await Replay(deployment)._settle(server_id)
+    assert (await send(deployment, "POST", f"/servers/{server_id}/action", {"lock": None})).status_code == 202
+    return server_id
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [one[1:] for one in NOTHING], ids=[one[0] for one in NOTHING])
+async def test_the_server_s_state_is_told_before_what_is_not_there(
+    deployment: Deployment, locked: str, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    answer = await send(deployment, method, f"/servers/{locked}/{path}", body)
+    assert (answer.status_code, told(answer)) == (
+        409,
+        f"Instance {locked} is locked. Unlock the server first, or ask an administrator.",
+    )
+
+
+async def test_a_rebuild_keeps_nothing(deployment: Deployment, server: str) -> None:
+    shown = (await send(deployment, "GET", f"/servers/{server}", None)).json()["server"]
+    body = {"rebuild": {"imageRef": shown["image"]["id"], "preserve_ephemeral": True}}
+    before = await deployment.system.server(server)
+    answer = await send(deployment, "POST", f"/servers/{server}/action", body)
+    words = "The current driver does not support preserving ephemeral partitions. The new disk begins empty"
+    assert (answer.status_code, told(answer)[: len(words)]) == (400, words)
+    assert await deployment.system.server(server) == before
+
+
+async def test_a_password_that_was_not_set_is_a_conflict(deployment: Deployment) -> None:
+    body = request_of(deployment, name="fail-set-password", networks=[{"uuid": "{network}"}])
+    server_id: str = (await send(deployment, "POST", "/servers", body)).json()["server"]["id"]
+    await Replay(deployment)._settle(server_id)
+    answer = await send(deployment, "POST", f"/servers/{server_id}/action", {"changePassword": {"adminPass": "Sesame"}})
+    words = f"Failed to set admin password on {server_id} because "
+    assert (answer.status_code, told(answer)[: len(words)]) == (409, words)
+    actions = (await send(deployment, "GET", f"/servers/{server_id}/os-instance-actions", None)).json()
+    assert actions["instanceActions"][0]["action"] == "changePassword"
+
+
+async def test_changes_of_tags_are_named_as_nova_names_them(deployment: Deployment) -> None:
+    answer = await send(deployment, "POST", "/servers", request_of(deployment, networks=[{"uuid": "{network}"}]))
+    server_id: str = answer.json()["server"]["id"]
+    await Replay(deployment)._settle(server_id)
+    assert (await send(deployment, "GET", f"/servers/{server_id}/tags/none", None)).status_code == 404
+    for state in ("os-stop", "shelve"):  # offloaded in the same action
+        await send(deployment, "POST", f"/servers/{server_id}/action", {state: None})
+        await Replay(deployment)._settle(server_id)
+    for method, path, body, verb in (
+        ("PUT", "/one", None, "update tag"),
+        ("PUT", "", {"tags": ["one"]}, "update tags"),
+        ("DELETE", "/one", None, "delete tag"),
+        ("DELETE", "", None, "delete tags"),
+    ):
+        answer = await send(deployment, method, f"/servers/{server_id}/tags{path}", body)
+        assert (answer.status_code, f"Cannot '{verb}' instance {server_id}" in told(answer)) == (409, True), verb
 
 
 async def test_a_network_without_a_free_address(deployment: Deployment) -> None:
