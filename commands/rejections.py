@@ -1,7 +1,7 @@
 """Refusals are kept too: who asked for what, and why it was not done.
 
-They go to a stream of their own, bounded in age and number. Writing one never delays nor fails the answer that the
-caller waits for: the message is handed to the connection, which sends it in order with everything else.
+They go to a stream of their own, bounded in age and number. A refusal of the command side is stored before it is told,
+as long as that takes at most `STORE_SECONDS`; it never fails the answer that the caller waits for.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SECRET_PARAMS = frozenset(
 )
 MAX_PARAMS = 8192  # bytes of parameters kept
 MAX_TEXT = 2048  # characters of an id or a message kept
+STORE_SECONDS = 1.0
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
@@ -98,6 +99,7 @@ async def record(
         params=redact(params),
     )
     try:
-        await client.publish(f"rejected.{kind}.{token}", msgspec.json.encode(rejection))
+        # The answer to it is the stream's acknowledgement.
+        await client.request(f"rejected.{kind}.{token}", msgspec.json.encode(rejection), timeout=STORE_SECONDS)
     except (NatsError, ValueError):
         return  # no connection, or too large: the caller's answer matters more
