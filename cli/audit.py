@@ -15,6 +15,7 @@ import click
 
 from cli import output
 from cli.errors import Stop
+from cli.log_access import LogAccess, log_options
 from cli.options import command
 from cli.settings import Tables
 
@@ -37,46 +38,50 @@ def audit() -> None:
 
 @audit.command()
 @command
+@log_options
 @click.argument("file", type=ARCHIVE, required=False)
-def verify(data: Path, config: Path | None, tables: Tables, file: Path | None) -> None:
+def verify(data: Path, config: Path | None, tables: Tables, file: Path | None, access: LogAccess) -> None:
     """Prove the log (or an exported FILE, or the archive's directory): chain, checkpoints, every event a legal move."""
-    asyncio.run(_verify_file(data, file) if file is not None else _verify_log(data))
+    asyncio.run(_verify_file(data, access, file) if file is not None else _verify_log(data, access))
 
 
 @audit.command()
 @command
+@log_options
 @click.argument("file", type=FILE)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-def export(data: Path, config: Path | None, tables: Tables, file: Path, force: bool) -> None:
+def export(data: Path, config: Path | None, tables: Tables, file: Path, force: bool, access: LogAccess) -> None:
     """Write the whole log to FILE, readable by its owner only."""
     if file.exists() and not force:
         raise Stop(f"{file} exists: choose another name, or give --force to replace it", 2)
-    asyncio.run(_export(data, file))
+    asyncio.run(_export(data, access, file))
 
 
 @audit.command(name="import")
 @command
+@log_options
 @click.argument("file", type=ARCHIVE)
-def import_(data: Path, config: Path | None, tables: Tables, file: Path) -> None:
+def import_(data: Path, config: Path | None, tables: Tables, file: Path, access: LogAccess) -> None:
     """Fill an empty data directory from FILE (or the archive's directory), every commit at the position it had."""
-    asyncio.run(_restore(data, file))
+    asyncio.run(_restore(data, access, file))
 
 
 @audit.command()
 @command
+@log_options
 @click.argument("file", type=ARCHIVE)
-def restore(data: Path, config: Path | None, tables: Tables, file: Path) -> None:
+def restore(data: Path, config: Path | None, tables: Tables, file: Path, access: LogAccess) -> None:
     """As import, and build the read models too: after a lost disk."""
-    asyncio.run(_restore(data, file, read_models=True))
+    asyncio.run(_restore(data, access, file, read_models=True))
 
 
-async def _verify_log(data: Path) -> None:
+async def _verify_log(data: Path, access: LogAccess) -> None:
     from cli.offline import open_place
     from commands.audit import MachineAudit
     from eventlog.checkpoint import load_public_key
     from eventlog.verify import ChainVerifier
 
-    async with open_place(data) as place:
+    async with open_place(data, access) as place:
         log = place.log
         chain = ChainVerifier(prefix=log.prefix, public_key=load_public_key(data / "keys"), locate=True)
         machine, copy = MachineAudit(), _Copy(data / "archive")
@@ -143,7 +148,7 @@ class _Copy:
             self.damage = str(error)
 
 
-async def _verify_file(data: Path, file: Path) -> None:
+async def _verify_file(data: Path, access: LogAccess, file: Path) -> None:
     from commands.audit import MachineAudit
     from eventlog import archive
     from eventlog.checkpoint import load_public_key
@@ -162,14 +167,14 @@ async def _verify_file(data: Path, file: Path) -> None:
             _stop_at(Finding(position, entry.subject, wrong))
         hashes.append(recorded.hash)
     _all_well(position, machine.events, None)
-    click.echo(await _end_of(data, hashes))
+    click.echo(await _end_of(data, access, hashes))
 
 
 class Differs(Stop):
     """A file says something else than the log it was taken from."""
 
 
-async def _end_of(data: Path, hashes: list[str]) -> str:
+async def _end_of(data: Path, access: LogAccess, hashes: list[str]) -> str:
     """What the log of the data directory says of a file with these commits. Raises Stop if it says another thing.
 
     A file that was cut and given a fitting trailer is whole in itself: only the log can tell that it went on.
@@ -178,7 +183,7 @@ async def _end_of(data: Path, hashes: list[str]) -> str:
 
     alone = f"whole up to position {len(hashes)}; nothing anchors its end"
     try:
-        async with open_place(data) as place:
+        async with open_place(data, access) as place:
             last, compared = await place.log.last_position(), 0
             async for batch in place.log.scan(upto=min(last, len(hashes))):
                 for one in batch:
@@ -208,12 +213,12 @@ def _all_well(position: int, events: int, checkpoints: int | None) -> None:
     click.echo(f"all holds: {position} commits, {events} events{signed}; the chain is whole, every event a legal move")
 
 
-async def _export(data: Path, file: Path) -> None:
+async def _export(data: Path, access: LogAccess, file: Path) -> None:
     from cli.offline import open_place
     from eventlog import archive
 
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    async with open_place(data) as place:
+    async with open_place(data, access) as place:
         last = await place.log.last_position()
         try:
             with output.progress("exporting") as tell, _private(fresh) as out:
@@ -231,7 +236,7 @@ def _private(file: Path) -> IO[bytes]:
     return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None:
+async def _restore(data: Path, access: LogAccess, file: Path, *, read_models: bool = False) -> None:
     from cli.offline import open_place
     from eventlog import archive
     from eventlog.checkpoint import load_public_key
@@ -240,7 +245,7 @@ async def _restore(data: Path, file: Path, *, read_models: bool = False) -> None
     _must_be_a_log(file)
     key = load_public_key(data / "keys")
     _stop_at(await asyncio.to_thread(archive.verify, file, key))  # before there is a directory for it
-    async with open_place(data, may_be_new=True) as place:
+    async with open_place(data, access, may_be_new=True) as place:
         if place.running:
             raise Stop(f"chronova runs on {data}: stop it first")
         total = sum(1 for _ in archive.read(file))

@@ -57,7 +57,7 @@ def database_url(_: click.Context, __: click.Parameter, value: str | None) -> st
     return value
 
 
-def nats_must_answer(urls: tuple[str, ...]) -> None:
+def nats_must_answer(urls: tuple[str, ...], hint: str = "mend --nats") -> None:
     """Wait a little for one of them. Raises Stop."""
     deadline = time.monotonic() + NATS_SECONDS
     while True:
@@ -70,7 +70,7 @@ def nats_must_answer(urls: tuple[str, ...]) -> None:
             else:
                 return
         if time.monotonic() > deadline:
-            raise Stop(f"no NATS server answers at {', '.join(map(_shown, urls))} ({why}): start it, or mend --nats")
+            raise Stop(f"no NATS server answers at {', '.join(map(_shown, urls))} ({why}): start it, or {hint}")
         time.sleep(PAUSE_SECONDS)
 
 

@@ -10,6 +10,7 @@ import click
 from cli import options as shared
 from cli import output
 from cli.errors import Stop
+from cli.log_access import LogAccess, log_options
 from cli.options import command
 from cli.settings import Tables
 
@@ -21,17 +22,20 @@ HOW_TO_CATCH_UP = "nothing follows the log. `chronova up` brings them up to it, 
 @command
 @click.option("--verify", is_flag=True, help="Change nothing: compare every row with a fresh fold of the log.")
 @shared.DATABASE
-def replay(data: Path, config: Path | None, tables: Tables, verify: bool, database: str | None) -> None:
+@log_options
+def replay(
+    data: Path, config: Path | None, tables: Tables, verify: bool, database: str | None, access: LogAccess
+) -> None:
     """Rebuild the read models from the log, or prove them equal to it."""
-    asyncio.run(_replay(data, verify, database))
+    asyncio.run(_replay(data, access, verify, database))
 
 
-async def _replay(data: Path, verify: bool, database: str | None) -> None:
+async def _replay(data: Path, access: LogAccess, verify: bool, database: str | None) -> None:
     from cli.offline import open_place
     from projections import replay as projection
     from projections.database import ReadModelUnavailable
 
-    async with open_place(data, database=database) as place:
+    async with open_place(data, access, database=database) as place:
         with output.progress("verifying" if verify else "replaying") as tell:
             try:
                 if not verify:
@@ -39,7 +43,8 @@ async def _replay(data: Path, verify: bool, database: str | None) -> None:
                     click.echo(f"the read models are built anew, up to position {position}")
                     return
                 differences = await projection.verify(place.log, place.database, tell)
-                position, last = await projection.lag(place.log, place.database, LAG_SECONDS if place.running else 0.0)
+                patience = LAG_SECONDS if place.running or place.apart else 0.0
+                position, last = await projection.lag(place.log, place.database, patience)
             except ReadModelUnavailable as error:
                 raise Stop(str(error)) from error
         for one in differences:

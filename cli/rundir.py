@@ -2,7 +2,8 @@
 
 `DATA/lock` is held by the supervisor for its life (flock: gone with the process). `DATA/run/up.json` says what runs:
 base_url, NATS, the pids. A note whose supervisor is gone is stale; `leftovers` names its processes that still live,
-which must have ended before a new start touches the same files.
+which must have ended before a new start touches the same files. `DATA/run/log.json` stays when it is stopped: where the
+log and the read models are that the last start used.
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ def note_path(data: Path) -> Path:
     return data / "run" / "up.json"
 
 
+def last_log_path(data: Path) -> Path:
+    return data / "run" / "log.json"
+
+
 def read_note(data: Path) -> dict[str, Any] | None:
     """What the last `up` noted; null if there is no note."""
     try:
@@ -73,6 +78,15 @@ def read_note(data: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) else None
+
+
+def last_log(data: Path) -> dict[str, Any]:
+    """What the last `up` noted: `nats`, the addresses of its log, none if that is in the directory; `database`."""
+    try:
+        note = json.loads(last_log_path(data).read_text())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def running(data: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import click
 
 from cli import output
 from cli.errors import Stop
+from cli.log_access import LogAccess, log_options
 from cli.options import command
 from cli.settings import Tables
 
@@ -27,9 +28,10 @@ def stuck() -> None:
 
 @stuck.command(name="list")
 @command
-def list_(data: Path, config: Path | None, tables: Tables) -> None:
+@log_options
+def list_(data: Path, config: Path | None, tables: Tables, access: LogAccess) -> None:
     """List what is stuck. Exit code 1 if anything is."""
-    found = asyncio.run(_list(data))
+    found = asyncio.run(_list(data, access))
     if not found:
         click.echo("nothing is stuck")
         return
@@ -39,9 +41,10 @@ def list_(data: Path, config: Path | None, tables: Tables) -> None:
 
 def _resolution(how: str, help_text: str) -> click.Command:
     @command
+    @log_options
     @click.argument("server")
-    def resolve(data: Path, config: Path | None, tables: Tables, server: str) -> None:
-        asyncio.run(_resolve(data, server, how))
+    def resolve(data: Path, config: Path | None, tables: Tables, server: str, access: LogAccess) -> None:
+        asyncio.run(_resolve(data, access, server, how))
 
     return stuck.command(name=how, help=help_text)(resolve)
 
@@ -51,12 +54,12 @@ skip = _resolution("skip", "Take the failed undo step of SERVER for done.")
 abandon = _resolution("abandon", "Leave the rest of the undo of SERVER and settle it.")
 
 
-async def _list(data: Path) -> list[list[Any]]:
+async def _list(data: Path, access: LogAccess) -> list[list[Any]]:
     from cli.offline import open_place
     from domain.server import decode_server
 
     rows = []
-    async with open_place(data) as place:
+    async with open_place(data, access) as place:
         async for one in place.log.scan_last("server"):
             server = decode_server(one.commit.state)
             operation = server.operation
@@ -68,7 +71,7 @@ async def _list(data: Path) -> list[list[Any]]:
     return rows
 
 
-async def _resolve(data: Path, name: str, how: str) -> None:
+async def _resolve(data: Path, access: LogAccess, name: str, how: str) -> None:
     from cli.offline import open_place
     from commands.context import SERVICE
     from commands.handler import Commands
@@ -82,7 +85,7 @@ async def _resolve(data: Path, name: str, how: str) -> None:
     async def at_once(_: int) -> None:
         """Nobody reads the answer from a read model."""
 
-    async with open_place(data) as place:
+    async with open_place(data, access) as place:
         ids = []
         async for one in place.log.scan_last("server"):
             state = decode_server(one.commit.state)

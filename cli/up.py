@@ -141,6 +141,8 @@ class _Notes:
             "started": {role: rundir.started_at(pid) for role, pid in pids.items()},
         }
         rundir.write_json(rundir.note_path(self._options.data), note)
+        lasting = {"nats": list(self._options.nats), "database": self._options.database}
+        rundir.write_json(rundir.last_log_path(self._options.data), lasting)
         if not all(child.was_ready for child in self._supervisor.children if child.role == "control"):
             return
         if self._options.ready_file is not None:

@@ -86,11 +86,13 @@ class EventLog:
         stream: str = DEFAULT_STREAM,
         prefix: str = DEFAULT_PREFIX,
         replicas: int | None = None,
+        create: bool = True,
         timeout: float = REQUEST_SECONDS,
     ) -> EventLog:
         """Connect, and create the stream or check the one that is there. Raises LogUnavailable, StreamMismatch.
 
         `replicas`: on how many servers of a cluster the stream is kept; None: as it is, a new one on one.
+        `create`: false raises StreamMismatch if there is none.
         """
         client = Client()
         opened: list[EventLog] = []
@@ -130,7 +132,7 @@ class EventLog:
             if (version.major, version.minor) < MIN_SERVER:
                 raise StreamMismatch(f"nats-server {version} is too old: chronova needs 2.10 or newer")
             log = cls(client, stream, prefix, replicas, timeout)
-            await ensure_stream(log.js, stream, prefix, replicas, timeout)
+            await ensure_stream(log.js, stream, prefix, replicas, timeout, create=create)
             await log._mux.open()
         except BaseException:
             await client.close()

@@ -75,16 +75,16 @@ def mismatches(have: StreamConfig, want: StreamConfig) -> list[str]:
 
 
 async def ensure_stream(
-    js: JetStreamContext, name: str, prefix: str, replicas: int | None, timeout: float
+    js: JetStreamContext, name: str, prefix: str, replicas: int | None, timeout: float, *, create: bool = True
 ) -> StreamInfo:
-    """Create the stream, or check the one that is there. Raises StreamMismatch, LogUnavailable.
+    """Create the stream (unless told not to), or check the one that is there. Raises StreamMismatch, LogUnavailable.
 
     `replicas` is also given to a stream that has another number; None leaves it as it is.
     """
     want = stream_config(name, prefix, replicas or 1)
     try:
         async with asyncio.timeout(timeout):
-            info = await _find_or_create(js, want, replicas)
+            info = await _find_or_create(js, want, replicas, create)
     except TimeoutError as error:
         raise LogUnavailable(f"JetStream did not answer within {timeout:g} s about the stream {name}") from error
     wrong = mismatches(info.config, want)
@@ -93,14 +93,18 @@ async def ensure_stream(
     return info
 
 
-async def _find_or_create(js: JetStreamContext, want: StreamConfig, replicas: int | None) -> StreamInfo:
+async def _find_or_create(
+    js: JetStreamContext, want: StreamConfig, replicas: int | None, may_create: bool
+) -> StreamInfo:
     assert want.name is not None
     while True:
         try:
             info = await js.stream_info(want.name)
             await replicate(js, info.config, replicas)
             return info
-        except NotFoundError:
+        except NotFoundError as error:
+            if not may_create:
+                raise StreamMismatch(f"there is no log at this NATS server: it has no stream {want.name}") from error
             # Two processes may create it at once: the request is the same, and the server takes it twice.
             return await create(js, want)
         except (ServiceUnavailableError, NoRespondersError, NatsTimeoutError):
