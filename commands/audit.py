@@ -1,6 +1,7 @@
 """Proving a log: every server's stream is a legal run of the machine, and every stored state is the fold of its events.
 
-The hash chain (`eventlog.verify`) says that nothing was altered; this says that what was written made sense. Feed the
+The hash chain (`eventlog.verify`) says that nothing was altered; this says that what was written made sense: the move
+(`domain.machine`), who and what stood behind it, and which fields it changed (`domain.lawful`). Feed the
 commits in order of position; the answer to each is null or what is wrong with it. Memory grows with the number of
 aggregates, not of commits.
 """
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
-from domain import resources
+from domain import policy, resources
+from domain.lawful import breach
 from domain.machine import BEFORE_CREATE, MACHINE
 from domain.resources import Resource, ResourceChange
 from domain.server import Server, decode_event, decode_server, evolve
@@ -46,13 +48,18 @@ class MachineAudit:
 
     def _server(self, commit: Commit) -> str | None:
         state = self._servers.get(commit.id, Server(id=commit.id))
+        at, is_admin = commit.meta.occurred_at, policy.is_admin(commit.meta.actor.roles)
         pair = (state.vm_state, state.task_state) if state.version else BEFORE_CREATE
-        for record in commit.events:
-            event = decode_event(record.type, record.data)
-            state = evolve(state, event, commit.meta.occurred_at)
+        events = [decode_event(record.type, record.data) for record in commit.events]
+        states = [state]
+        for index, event in enumerate(events):
+            state = evolve(state, event, at)
             before, pair = pair, (state.vm_state, state.task_state)
-            if not MACHINE.legal(record.type, before, pair):
-                return f"the machine does not allow {record.type} from {_shown(before)} to {_shown(pair)}"
+            if not MACHINE.legal(event.type, before, pair):
+                return f"the machine does not allow {event.type} from {_shown(before)} to {_shown(pair)}"
+            if (wrong := breach(states, events, index, is_admin=is_admin, at=at)) is not None:
+                return f"the machine does not allow {event.type} there: {wrong}"
+            states.append(state)
         self._servers[commit.id] = state
         if state != decode_server(commit.state):
             return "the stored state is not what its events lead to"
