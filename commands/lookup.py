@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Protocol
 
-from domain.resources import Address, Resource
+from domain.resources import Address, Port, Resource
 
 
 class Lookup(Protocol):
@@ -16,3 +16,5 @@ class Lookup(Protocol):
     ) -> list[Resource]: ...
 
     async def addresses_without_port(self, until: datetime) -> list[Address]: ...
+
+    async def ports_without_server(self, until: datetime) -> list[Port]: ...

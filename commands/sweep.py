@@ -7,6 +7,8 @@ thing. The conductor does, from what the log says of the server: at once when it
 thing is older than that (a newer one may be for a command that is yet to come), else when it is older than
 `unclaimed_seconds`. One that can not be freed keeps no other from being freed.
 
+What a step took when its operation was over is freed in the same way (`commands.too_late`).
+
 An address is taken back from a port that does not have it after that time, too; a port that still comes for it, however
 late, is refused by the log (`commands.networking`).
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -25,12 +26,13 @@ import structlog
 
 from commands.context import SERVICE, CommandContext
 from commands.handler import Commands
-from commands.lease import LeaseLost
 from commands.lookup import Lookup
 from commands.networking import take_back
+from commands.one_by_one import by_itself
 from commands.settings import CommandSettings
 from commands.steps_images import drop_image
 from commands.steps_volumes import snapshot_of, spoil
+from commands.too_late import TooLate
 from commands.volume_files import VolumeFiles
 from domain import volumes as rules
 from domain.resources import Image, Resource, Volume, VolumeSnapshot
@@ -39,6 +41,7 @@ from domain.server import Server
 log_ = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 10.0
+LATE_EVERY_SECONDS = 300.0  # such a thing comes when a conductor dies; every port and volume is looked at
 UNFINISHED = ["queued", "saving"]
 
 
@@ -48,22 +51,26 @@ class Sweep:
         self._read = read
         self._settings = settings
         self._files = VolumeFiles(commands, read, settings.images_dir, settings.volumes_dir)
+        self.too_late = TooLate(commands, read, self._files)
+        self._late_due = datetime.now(UTC)  # what a conductor before this one was at is there by then
 
     async def run(self) -> None:
         """Look again and again. The boundary of what looking needs: what can not be done now is done next time."""
         while True:
             await asyncio.sleep(min(EVERY_SECONDS, self._settings.unclaimed_seconds))
             try:
-                await self.look()
+                await self.look(datetime.now(UTC) - timedelta(seconds=self._settings.unclaimed_seconds))
             except Exception as error:
                 log_.warning("unclaimed things are looked for later", error=repr(error))
 
-    async def look(self) -> None:
-        """Free what nobody will claim: of all servers what is old enough."""
-        until = datetime.now(UTC) - timedelta(seconds=self._settings.unclaimed_seconds)
+    async def look(self, until: datetime) -> None:
+        """Free what nobody will claim: of all servers what has been as it is since that time."""
         await self._look_through(until)
+        if self._late_due <= until:
+            await self.too_late.look(until)
+            self._late_due = until + timedelta(seconds=LATE_EVERY_SECONDS)
         for address in await self._read.addresses_without_port(until):
-            with _by_itself(address):
+            with by_itself(address):
                 if await take_back(self._commands, address, _context()):
                     log_.warning(
                         "an address that no port has is freed", address=address.address, port_id=address.port_id
@@ -77,19 +84,19 @@ class Sweep:
     async def _look_through(self, until: datetime, server_id: str | None = None) -> None:
         for image in await self._read.resources("image", where={"status": UNFINISHED}):
             owner = cast(Image, image).made_for
-            with _by_itself(image):
+            with by_itself(image):
                 if _is_due(image, until, owner, server_id) and not await self._wanted(owner, image.id):
                     log_.warning("an image that nobody fills is deleted", image_id=image.id, server_id=owner)
                     await drop_image(self._commands, self._settings, image.id, _context())
         for snapshot in await self._read.resources("volume_snapshot", where={"status": "creating"}):
             owner = cast(VolumeSnapshot, snapshot).made_by
-            with _by_itself(snapshot):
+            with by_itself(snapshot):
                 if _is_due(snapshot, until, owner, server_id) and not await self._wanted(owner, snapshot.id):
                     log_.warning("a snapshot that nobody fills is in error", snapshot_id=snapshot.id, server_id=owner)
                     await spoil(self._files, snapshot.id, _context())
         for volume in await self._read.resources("volume", where={"status": "reserved"}):
             owner = cast(Volume, volume).reserved_for
-            with _by_itself(volume):
+            with by_itself(volume):
                 if _is_due(volume, until, owner, server_id) and not await self._wanted(owner, volume.id):
                     log_.warning("a volume that nobody attaches is freed", volume_id=volume.id, server_id=owner)
                     await self._free(cast(Volume, volume))
@@ -97,18 +104,10 @@ class Sweep:
     async def _compare_attachments(self, server_id: str) -> None:
         """A volume may say that it is attached to a server whose command was ended before it could say so too."""
         server = await self._commands.load_server(server_id)
-        if server is None or server.operation is not None or server.owed:
-            return  # what a reset left to be settled is in the guest, perhaps
-        held = {one.volume_id for one in server.volumes}
-        volumes = await self._read.resources("volume", project_id=server.project_id, where={"status": "in-use"})
-        for volume in cast(list[Volume], volumes):
-            if volume.id not in held and any(one["server_id"] == server_id for one in volume.attachments):
-                log_.warning(
-                    "a volume that its server does not have is freed", volume_id=volume.id, server_id=server_id
-                )
-                detached = partial(rules.detached, server_id=server_id)
-                with _by_itself(volume):
-                    await self._commands.update("volume", volume.id, {}, _context(), verb="detach", check=detached)
+        if server is not None:
+            where = {"status": "in-use"}
+            volumes = await self._read.resources("volume", project_id=server.project_id, where=where)
+            await self.too_late.compare_attachments(server_id, cast(list[Volume], volumes))
 
     async def _wanted(self, server_id: str, thing_id: str) -> bool:
         """Whether what the server is at, by the log, is to fill this image or snapshot, or to take this volume."""
@@ -124,17 +123,6 @@ def _is_due(thing: Resource, until: datetime, owner: str, server_id: str | None)
     """Whether a thing was made for this server (None: for any), and last changed by that time."""
     assert thing.updated_at is not None
     return bool(owner) and server_id in (None, owner) and thing.updated_at <= until
-
-
-@contextmanager
-def _by_itself(thing: Resource) -> Iterator[None]:
-    """The boundary of what is done with one thing: another conductor's work is left to it, the rest is logged."""
-    try:
-        yield
-    except LeaseLost:
-        raise
-    except Exception as error:
-        log_.warning("an unclaimed thing can not be freed now", id=thing.id, error=repr(error))
 
 
 def _at_work_on(server: Server) -> set[str]:

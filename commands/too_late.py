@@ -44,21 +44,21 @@ class TooLate:
         for port in await self._read.ports_without_server(until):
             with by_itself(port):
                 await self._free_port(port)
-        for one in await self._read.resources("volume", where={"status": ["attaching", "creating"]}):
-            volume = cast(Volume, one)
-            if volume.reserved_for and volume.updated_at is not None and volume.updated_at <= until:
+        attached: dict[str, list[Volume]] = {}
+        for volume in await self._volumes(until):
+            if volume.status in ("attaching", "creating") and volume.reserved_for:
                 with by_itself(volume):
                     await self._free_volume(volume)
-
-    async def compare_all_attachments(self) -> None:
-        """Every volume of the log that says it is attached, with its servers. It costs as much as there are volumes."""
-        attached: dict[str, list[Volume]] = {}
-        async for recorded in self._commands.log.scan_last("volume"):
-            volume = cast(Volume, resources.decode("volume", recorded.commit.state))
-            for one in () if volume.deleted else volume.attachments:
+            for one in volume.attachments:
                 attached.setdefault(one["server_id"], []).append(volume)
         for server_id, volumes in attached.items():
             await self.compare_attachments(server_id, volumes)
+
+    async def _volumes(self, until: datetime) -> list[Volume]:
+        """Those that are as they are since that time, by the log: a list of the read model is shorter."""
+        newest = [one async for one in self._commands.log.scan_last("volume") if one.commit.meta.occurred_at <= until]
+        volumes = [cast(Volume, resources.decode("volume", one.commit.state)) for one in newest]
+        return [volume for volume in volumes if not volume.deleted]
 
     async def compare_attachments(self, server_id: str, volumes: Iterable[Volume]) -> None:
         """Free those of these volumes that say they are attached to a server which does not have them."""

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from projections.fold_resources import key_text
 from projections.paging import order_of, page
 from projections.query import MAX_LIMIT, InvalidQuery, bounded
-from projections.schema import EVENTS_PER_COMMIT, RESOURCE_KEYS, actions, events, placement, rejections, resources
+from projections.schema import (
+    EVENTS_PER_COMMIT,
+    RESOURCE_KEYS,
+    actions,
+    events,
+    placement,
+    rejections,
+    resources,
+    servers,
+)
 from projections.times import to_text
 
 Sort = Sequence[tuple[str, str]]
@@ -89,6 +98,22 @@ def addresses_without_port_statement(until: str, limit: int) -> Select[Any]:
             address.c.port_id.is_not(None),
             address.c.updated_at <= until,
             ~with_it.exists(),
+        )
+        .limit(limit)
+    )
+
+
+def ports_without_server_statement(until: str, limit: int) -> Select[Any]:
+    """Ports that are a server's since some time, which is deleted or does not show them."""
+    shown = servers.c.state.like('%"port_id":"' + resources.c.id + '"%')
+    return (
+        select(resources.c.state)
+        .join(servers, servers.c.id == resources.c.device_id)
+        .where(
+            resources.c.kind == "port",
+            resources.c.deleted == 0,
+            resources.c.updated_at <= until,
+            or_(servers.c.deleted != 0, ~shown),
         )
         .limit(limit)
     )

@@ -18,7 +18,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.exc import DataError
 
 from domain import resources as domain_resources
-from domain.resources import Address, Host, Resource
+from domain.resources import Address, Host, Port, Resource
 from domain.server import Server, decode_server
 from projections import queries, queries_servers
 from projections.database import ReadModelUnavailable, Statements, connect, name_of, version_of
@@ -306,6 +306,12 @@ class ReadModel:
         statement = queries.addresses_without_port_statement(to_text(until), MAX_LIMIT)
         found = await self._large(lambda connection: connection.select(statement))
         return [cast(Address, domain_resources.decode("address", row[0])) for row in found]
+
+    async def ports_without_server(self, until: datetime) -> list[Port]:
+        """Ports that were a server's by that time which does not show them, or is deleted; at most `MAX_LIMIT`."""
+        statement = queries.ports_without_server_statement(to_text(until), MAX_LIMIT)
+        found = await self._large(lambda connection: connection.select(statement))
+        return [cast(Port, domain_resources.decode("port", row[0])) for row in found]
 
     async def hosts(self) -> list[HostRow]:
         """Every host with what is placed on it, by name."""

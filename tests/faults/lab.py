@@ -50,6 +50,7 @@ class Faults:
     command: str = ""  # of which a step hangs
     hangs_undo: bool = False
     before_it: bool = False  # stop before the step is done instead of when it is done but not noted
+    forgets: bool = False  # what came too late is not given back, as if its conductor had died with it
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -73,6 +74,10 @@ class FaultySteps(Steps):
         if hangs and not faults.before_it:
             await self._hang()
         return outcome
+
+    async def came_too_late(self, control: str, asked: Server, now: Server) -> None:
+        if not self.faults.forgets:
+            await super().came_too_late(control, asked, now)
 
     async def _hang(self) -> None:
         self.faults.reached.set()

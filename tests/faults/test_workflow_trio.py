@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -21,6 +22,10 @@ from tests.system import context
 IN_LAB = pytest.mark.asyncio(loop_scope="module")
 
 DELETES = ("delete", "force-delete")
+TAKES = (  # controls that take something which is not the server's own yet
+    *("create_ports", "allocate_port", "create_volumes", "record_volumes", "create_snapshots"),
+    *("begin_attach", "record_volume", "begin_swap", "record_swap"),
+)
 
 
 def each(cases: list[Case]) -> pytest.MarkDecorator:
@@ -32,6 +37,7 @@ CONTROL = [case for case in CASES if case.step.control]
 UNDOABLE = [case for case in CASES if case.undos()]
 CONTROL_UNDO = [case for case in UNDOABLE if any(undo.control for undo in case.undos())]
 DELETABLE = [case for case in CASES if case.command not in DELETES]
+TAKING = [case for case in DELETABLE if case.step.control in TAKES]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -141,4 +147,23 @@ async def test_a_delete_in_the_middle_of_a_step_leaves_nothing(lab: Lab, case: C
     await lab.system.settled(server_id)
     faults.go.set()
     await lab.system.until(lambda: not lab.system.conductor._tasks)
+    await lab.at_rest(server_id)
+
+
+@IN_LAB
+@pytest.mark.xdist_group("faults-trio-2")
+@each(TAKING)
+async def test_a_conductor_that_dies_with_what_came_too_late(lab: Lab, case: Case) -> None:
+    """What the step took after the delete had given back all there was, and the log alone knows of."""
+    server_id, volume_id = await lab.prepared(case, "web")
+    faults = lab.faults(command=case.command, hanging=case.step.control, before_it=True, forgets=True)
+    await lab.give(case.command, server_id, volume_id)
+    await asyncio.wait_for(faults.reached.wait(), 60)
+    await lab.system.commands.server("force-delete", server_id, {}, context())
+    await lab.system.settled(server_id)
+    faults.go.set()
+    await lab.system.until(lambda: not lab.system.conductor._tasks)
+    await lab.another_conductor()
+    await lab.system.quiet()
+    await lab.system.conductor.sweep.look(datetime.now(UTC))
     await lab.at_rest(server_id)

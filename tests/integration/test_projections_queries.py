@@ -247,6 +247,25 @@ async def test_addresses_that_their_port_does_not_have_are_found(database_url: s
     await read.close()
 
 
+async def test_ports_that_their_server_does_not_have_are_found(database_url: str) -> None:
+    world = World()
+    gone, there = world.active("gone"), world.active("there")
+    world.do(gone, "delete")
+    world.finish(gone)
+    shown = world.servers[there].interfaces[0].port_id
+    given = {"network_id": "n", "mac": "m"}
+    world.change("port", shown, **given, device_id=there)
+    late = [world.change("port", **given, device_id=device) for device in (there, gone)]
+    for device in ("", "no server"):
+        world.change("port", **given, device_id=device)
+    world.change("port", world.change("port", **given, device_id=gone), "delete", deleted=True)
+    fill(database_url, world.log)
+    read = await ReadModel.open(database_url)
+    assert sorted(one.id for one in await read.ports_without_server(START + timedelta(days=1))) == sorted(late)
+    assert await read.ports_without_server(START - timedelta(days=1)) == []
+    await read.close()
+
+
 async def test_events_are_filtered_and_paged(read: ReadModel, world: World) -> None:
     gone = next(server for server in world.servers.values() if server.name == "delta")
     everything = await read.events(EventQuery())
