@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
@@ -9,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, sele
 from projections.database import PatternError, compiled
 from projections.paging import order_of, page
 from projections.query import MAX_PATTERN, InvalidQuery, ServerQuery
-from projections.schema import servers
+from projections.schema import EVENTS_PER_COMMIT, events, servers
 from projections.times import to_text
 
 # Names that Nova's clients sort and filter by, where ours differ.
@@ -45,6 +46,34 @@ _TIMES = ("created_at", "launched_at", "terminated_at")
 def list_statement(query: ServerQuery, dialect: str, marker: Any | None) -> Select[Any]:
     """The states of the servers asked for, in order. `marker`: the values of `marker_statement`, if there is one."""
     statement = select(servers.c.id, servers.c.position, servers.c.state).where(*conditions(query, dialect))
+    return page(statement, order_of(servers, query.sort, ALIASES), query.limit, marker)
+
+
+def then_statement(query: ServerQuery, moment: int | datetime, marker: Any | None) -> Select[Any]:
+    """Those that existed at a position or a time, each with its newest event until then.
+
+    A pattern of the name is looked at here, though not held against what the name is now.
+    """
+    if query.name_regex is not None:
+        _checked("name", query.name_regex)
+    column, event = servers.c, events.c
+    if isinstance(moment, int):
+        until = event.id < (moment + 1) * EVENTS_PER_COMMIT
+    else:
+        until = event.occurred_at <= to_text(moment)
+    newest = (
+        select(event.id)
+        .where(event.aggregate_id == column.id, until)
+        .order_by(event.id.desc())
+        .limit(1)
+        .scalar_subquery()
+        .correlate(servers)
+    )
+    statement = select(column.id, column.position, column.state, newest.label("event")).where(newest.is_not(None))
+    if query.project_id is not None:
+        statement = statement.where(column.project_id == query.project_id)
+    if isinstance(moment, datetime):  # an event of each of those that came later need not be looked for
+        statement = statement.where(column.created_at <= to_text(moment))
     return page(statement, order_of(servers, query.sort, ALIASES), query.limit, marker)
 
 

@@ -34,6 +34,7 @@ from projections.rows import (
     LogEventRow,
     PlacementRow,
     RejectionRow,
+    ServerThen,
     Usage,
     action_row,
     log_event_row,
@@ -187,6 +188,25 @@ class ReadModel:
                 marker = _marker(connection, queries_servers.marker_statement(query), query.marker)
             statement = queries_servers.list_statement(query, self.dialect, marker)
             return [decode_server(row[2]) for row in _execute(connection, statement)]
+
+        return await self._large(read)
+
+    async def servers_then(self, query: ServerQuery, moment: int | datetime) -> list[ServerThen]:
+        """The servers that existed at a position or a time, by creation, newest first, whatever became of them.
+
+        Of the query, the project, the limit and the marker count. Raises MarkerNotFound, InvalidQuery.
+        """
+
+        def read(connection: ReadConnection) -> list[ServerThen]:
+            marker = None
+            if query.marker is not None:
+                marker = _marker(connection, queries_servers.marker_statement(query), query.marker)
+            found = _execute(connection, queries_servers.then_statement(query, moment, marker))
+            positions = [(row, position_of(row[3])) for row in found]
+            return [
+                ServerThen(id=row[0], position=position, server=decode_server(row[2]) if position == row[1] else None)
+                for row, position in positions
+            ]
 
         return await self._large(read)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from domain.orders import Fault, SubStep
 from domain.resources import Host
+from domain.server import Server
 from projections.facts import position_of
 from projections.times import from_text
 
@@ -18,6 +19,14 @@ _decode_fault = msgspec.json.Decoder(Fault).decode
 _decode_sub_steps = msgspec.json.Decoder(tuple[SubStep, ...]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_roles = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class ServerThen(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest commit of a server at a moment. `server`: as it is after that, null if only the log has it."""
+
+    id: str
+    position: int
+    server: Server | None
 
 
 class StepRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""A moment of a server: a position of the log, or a time. The state then is the one that its commit carries.
+"""A moment of servers: a position of the log, or a time. The state then is the one that their commits carry.
 
 A moment before the server's first commit is refused (404); one after its last is the newest state; one that the log
 has not come to yet is refused (400), for nobody knows it.
@@ -13,6 +13,8 @@ from domain.errors import Invalid, NotFound, Unavailable
 from domain.server import Server
 from eventlog.envelope import Recorded
 from projections.as_of import Moment, NotYetKnown, parse_moment, server_at
+from projections.as_of_list import Page, servers_at
+from projections.query import ServerQuery
 
 if TYPE_CHECKING:
     from api.services import Services
@@ -49,6 +51,15 @@ async def state_at(at: Services, server_id: str, moment: Moment) -> tuple[Server
             reason="not_yet",
         )
     return found
+
+
+async def list_at(at: Services, query: ServerQuery, moment: Moment) -> Page:
+    """The servers asked for as they were at that moment. Raises MarkerNotFound, InvalidQuery."""
+    await _refuse_what_is_to_come(at, moment)
+    try:
+        return await servers_at(at.read, at.log, query, moment)
+    except NotYetKnown as error:
+        raise Unavailable(str(error), reason="read_model_behind") from error
 
 
 async def _refuse_what_is_to_come(at: Services, moment: Moment) -> None:

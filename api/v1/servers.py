@@ -14,18 +14,19 @@ from starlette.responses import Response
 
 from api.http import Json, caller, services
 from api.v1.document import document, legal_now
-from api.v1.moments import parse, state_at
+from api.v1.moments import list_at, parse, state_at
 from api.v1.scope import PAGE_LIMIT, only_known, visible_server, whole_number
 from domain.errors import Invalid
 from domain.server import Server
 from domain.states import status, statuses_to_states
 from eventlog.envelope import Recorded
+from projections.as_of import Moment
 from projections.query import InvalidQuery, MarkerNotFound, ServerQuery, StatePair
 
 if TYPE_CHECKING:
     from api.services import Services
 
-KNOWN = ("name", "status", "host", "deleted", "all_projects", "limit", "marker")
+KNOWN = ("name", "status", "host", "deleted", "all_projects", "limit", "marker", "as_of")
 
 
 async def index(request: Request) -> Response:
@@ -48,14 +49,19 @@ async def index(request: Request) -> Response:
 async def listing(request: Request) -> Response:
     """List servers
 
-    Filters: `name` (regular expression), `status`, `host`; `limit` and `marker` page through, newest first.
+    Filters: `name` (regular expression), `status`, `host`; `limit` and `marker` page through, newest first. `as_of` (a
+    position or a time) lists those of then as they were then, and the filters hold of that: at most 1,000 servers are
+    looked at for a page, so one may be shorter than `limit` and still have a `next_marker`.
     """
     only_known(request, *KNOWN)
     query = request.query_params
     at = services(request).read
     limit = whole_number(request, "limit", 100, most=PAGE_LIMIT)
+    wanted = fleet_query(dict(query), project_of(request), limit=limit)
     try:
-        found = await at.servers(fleet_query(dict(query), project_of(request), limit=limit))
+        if (moment := query.get("as_of")) is not None:
+            return await _listing_then(services(request), wanted, parse(moment))
+        found = await at.servers(wanted)
     except MarkerNotFound as error:
         raise Invalid(f"marker {query.get('marker')} is no server", hint="Use the id of the last one shown.") from error
     except InvalidQuery as error:
@@ -65,6 +71,14 @@ async def listing(request: Request) -> Response:
     if found and len(found) == limit:
         body["next_marker"] = found[-1].id
     return Json(body, headers={"X-Log-Position": str(at.position)})
+
+
+async def _listing_then(at: Services, wanted: ServerQuery, moment: Moment) -> Response:
+    page = await list_at(at, wanted, moment)
+    body: dict[str, Any] = {"servers": [summary(server) for server in page.servers], "as_of": moment}
+    if page.next_marker is not None:
+        body["next_marker"] = page.next_marker
+    return Json(body)
 
 
 def project_of(request: Request) -> str | None:

@@ -92,6 +92,39 @@ async def test_a_past_moment_is_shown_as_it_was(plane: Plane, demo: httpx.AsyncC
     assert set(changed) == {"name", "updated_at", "version"}
 
 
+async def test_a_list_is_shown_as_it_was(plane: Plane, demo: httpx.AsyncClient) -> None:
+    first, second = [await plane.create(demo, f"listed-{number}") for number in range(2)]
+    changed = await do(plane, demo, "update", first, name="renamed")
+    renaming = (await get(demo, f"/v1/servers/{first}/history"))["actions"][0]["events"][0]["at"]
+    await do(plane, demo, "delete", second)
+
+    async def names(client: httpx.AsyncClient, moment: Any, **wanted: Any) -> list[str]:
+        found = await get(client, "/v1/servers", as_of=moment, **wanted)
+        return [one["name"] for one in found["servers"] if one["id"] in (first, second)]
+
+    before = changed["position"] - 1
+    assert await names(demo, before) == ["listed-1", "listed-0"]
+    assert await names(demo, before, name="renamed") == []
+    assert await names(demo, before, status="ACTIVE", name="^listed") == ["listed-1", "listed-0"]
+    assert await names(demo, changed["position"]) == ["listed-1", "renamed"]
+    assert await names(demo, renaming) == ["listed-1", "renamed"]
+    newest = await plane.services.log.last_position()
+    assert await plane.services.read.wait_for(newest, WAIT_SECONDS)
+    assert await names(demo, newest) == ["renamed"]
+    assert await names(demo, newest, deleted="true") == ["listed-1", "renamed"]
+    assert await names(demo, 1) == []
+    page = await get(demo, "/v1/servers", as_of=before, limit=1)
+    assert [one["name"] for one in page["servers"]] == ["listed-1"]
+    rest = await get(demo, "/v1/servers", as_of=before, limit=1, marker=page["next_marker"])
+    assert [one["name"] for one in rest["servers"]] == ["listed-0"]
+    async with plane.signed_in("other") as other, plane.signed_in("admin") as admin:
+        assert await names(other, before) == []
+        assert await names(admin, before) == ["listed-1", "listed-0"]
+    for wrong in ("soon", "2999-01-01T00:00:00Z", str(10**9)):
+        assert (await demo.get("/v1/servers", params={"as_of": wrong})).status_code == 400
+    assert (await demo.get("/v1/servers", params={"as_of": before, "marker": "nobody"})).status_code == 400
+
+
 async def test_no_valid_host_is_explained_with_evidence(plane: Plane, demo: httpx.AsyncClient) -> None:
     server_id = await plane.create(demo, "too-big", flavor="m1.huge")
     told = await get(demo, f"/v1/servers/{server_id}/explain")
