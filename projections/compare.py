@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, select
 
+from projections.database import ReadModelUnavailable
 from projections.schema import LOG, LOG_TABLES, positions
 
 ROWS_AT_ONCE = 2000
@@ -17,41 +18,68 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Difference:
-    """Where the live row is not the rebuilt one. `column` is empty when only one of them has the row."""
+    """Where the live row is not the rebuilt one. `column` is empty when only one of them has the row.
+
+    `giver`: what the rebuilt one was made from.
+    """
 
     table: str
     key: Row
     column: str
     live: Any
     rebuilt: Any
+    giver: str = "the log"
 
     def __str__(self) -> str:
         row = f"{self.table} {'/'.join(map(str, self.key))}"
         if self.column:
-            return f"{row}: {self.column} is {self.live!r}, the log gives {self.rebuilt!r}"
-        return f"{row}: " + ("the log gives no such row" if self.rebuilt is None else "missing, the log gives it")
+            return f"{row}: {self.column} is {self.live!r}, {self.giver} gives {self.rebuilt!r}"
+        if self.rebuilt is None:
+            return f"{row}: {self.giver} gives no such row"
+        return f"{row}: missing, {self.giver} gives it"
 
 
 def snapshot(live: Engine) -> Connection:
-    """A connection that sees the live tables as they are now, whatever is written meanwhile."""
+    """A connection that sees the live tables as they are now, whatever is written meanwhile.
+
+    Raises ReadModelUnavailable when they do not say how far they have come.
+    """
     if live.dialect.name == "postgresql":
         connection = live.connect().execution_options(isolation_level="REPEATABLE READ")
     else:
         connection = live.connect()
         connection.exec_driver_sql("begin")
-    position_of(connection)
+    try:
+        position_of(connection)
+    except ReadModelUnavailable:
+        connection.close()
+        raise
     return connection
 
 
 def position_of(connection: Connection) -> int:
-    position: int = connection.execute(select(positions.c.position).where(positions.c.name == LOG)).scalar_one()
-    return position
+    return place_of(connection, LOG)[0]
+
+
+def place_of(connection: Connection, name: str) -> tuple[int, str | None]:
+    """How far the tables have come, in the log or in the stream of refusals: position, and the commit's hash."""
+    row = connection.execute(positions.select().where(positions.c.name == name)).one_or_none()
+    if row is None:
+        raise ReadModelUnavailable(
+            f"the read model does not say how far it has come (positions has no row {name}): run `chronova replay`"
+        )
+    return row.position, row.hash
 
 
 def differences(live: Connection, rebuilt: Engine, limit: int) -> list[Difference]:
-    """The first differences, table by table in the order of keys."""
-    found: list[Difference] = []
+    """The first differences: where it stands in the log, then table by table in the order of keys."""
     with rebuilt.connect() as connection:
+        have, want = place_of(live, LOG), place_of(connection, LOG)
+        found = [
+            Difference("positions", (LOG,), column, mine, other)
+            for column, mine, other in zip(("position", "hash"), have, want, strict=True)
+            if mine != other
+        ]
         for table in LOG_TABLES:
             for difference in _table_differences(table, live, connection):
                 found.append(difference)

@@ -18,9 +18,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
 
 from eventlog.log import EventLog
-from projections.compare import Difference, differences, position_of, snapshot
+from projections import compare_rejections
+from projections.compare import Difference, differences, place_of, position_of, snapshot
 from projections.database import ReadModelUnavailable, connect, create_indexes, parse, version_of
-from projections.schema import LOG, SCHEMA_VERSION, positions
+from projections.schema import LOG, REJECTIONS, SCHEMA_VERSION
 from projections.swap import second_database, swap_in
 from projections.writer import Writer
 
@@ -40,7 +41,10 @@ async def unfit(log: EventLog, url: str) -> str:
         version = await asyncio.to_thread(_version, engine)
         if version != SCHEMA_VERSION:
             return "there is none yet" if version is None else f"its schema is version {version}, not {SCHEMA_VERSION}"
-        position, digest = await asyncio.to_thread(_position, engine)
+        try:
+            position, digest = await asyncio.to_thread(_position, engine)
+        except ReadModelUnavailable as error:
+            return str(error)
     finally:
         engine.dispose()
     if position == 0:
@@ -60,8 +64,8 @@ def _version(engine: Engine) -> int | None:
 
 def _position(engine: Engine) -> tuple[int, str | None]:
     with engine.connect() as connection:
-        row = connection.execute(positions.select().where(positions.c.name == LOG)).one()
-        return row.position, row.hash
+        place_of(connection, REJECTIONS)  # that it is there, too
+        return place_of(connection, LOG)
 
 
 async def rebuild(log: EventLog, url: str, progress: Progress | None = None) -> int:
@@ -101,7 +105,8 @@ async def lag(log: EventLog, url: str, seconds: float) -> tuple[int, int]:
 async def verify(log: EventLog, url: str, progress: Progress | None = None) -> list[Difference]:
     """Compare the live rows with a fresh fold of the log up to the same position. Empty: byte-equal.
 
-    At most the first `MAX_DIFFERENCES` are returned. Whether that position is the log's own is for `lag` to say.
+    The refusals are compared with their stream, and what says how far the rows reach with the commit there. At most the
+    first `MAX_DIFFERENCES` are returned. Whether that position is the log's own is for `lag` to say.
     Raises ReadModelUnavailable when there is nothing to compare.
     """
     live = connect(url)
@@ -109,12 +114,18 @@ async def verify(log: EventLog, url: str, progress: Progress | None = None) -> l
         if await asyncio.to_thread(_version, live) != SCHEMA_VERSION:
             raise ReadModelUnavailable("there is no read model of this version: run `chronova replay`")
         async with _second(url, "verifying") as second:
-            writer = await second.writer()
             connection = await second.run(lambda: snapshot(live))
             try:
-                await _replay(log, writer, second, await second.run(lambda: position_of(connection)), progress)
-                await second.run(writer.close)
-                return await second.run(lambda: differences(connection, second.engine, MAX_DIFFERENCES))
+                writer = await second.writer()
+                try:
+                    await _replay(log, writer, second, await second.run(lambda: position_of(connection)), progress)
+                finally:
+                    await second.run(writer.close)
+                found = await second.run(lambda: differences(connection, second.engine, MAX_DIFFERENCES))
+                if len(found) < MAX_DIFFERENCES:
+                    rest = MAX_DIFFERENCES - len(found)
+                    found += await compare_rejections.differences(log, second.run, connection, rest)
+                return found
             finally:
                 await second.run(connection.close)
     finally:

@@ -120,6 +120,20 @@ async def test_verify_names_the_rows_that_the_log_does_not_give(event_log: Event
     assert any(one.startswith(f"placement {victim}/current: missing") for one in told)
 
 
+@pytest.mark.parametrize("place", ["hash = 'of another commit'", "position = position + 9"], ids=["hash", "position"])
+async def test_verify_names_a_place_that_the_log_does_not_give(
+    event_log: EventLog, database_url: str, place: str
+) -> None:
+    await append_all(event_log, lively())
+    await replay.rebuild(event_log, database_url)
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"update positions set {place} where name = 'log'"))
+    engine.dispose()
+    (found,) = await replay.verify(event_log, database_url)
+    assert str(found).startswith(f"positions log: {place.split(maxsplit=1)[0]} is ")
+
+
 async def test_verify_looks_at_one_moment_while_the_log_goes_on(event_log: EventLog, database_url: str) -> None:
     world = lively()
     await append_all(event_log, world)

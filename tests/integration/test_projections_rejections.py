@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from eventlog.log import EventLog
 from projections import rejections, replay
+from projections.database import ReadModelUnavailable, connect
 from projections.projector import Projector
 from projections.read_model import ReadModel
+from projections.schema import rejections as table
 from tests.projections_samples import ADA, START
 
 
@@ -136,3 +139,60 @@ async def test_a_read_model_made_anew_has_them_again_without_a_further_refusal(
         await read.close()
     await projector.stop()
     assert "broke off" not in caplog.text  # by looking, not by an accident that made it begin again
+
+
+async def test_verify_compares_them_with_what_the_stream_still_holds(
+    event_log: EventLog, database_url: str, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejections, "BATCH", 3)
+    await make_stream(event_log, stream)
+    for number in range(1, 9):
+        await refuse(event_log, stream, number)
+    await event_log.js.publish(f"{stream}.server.s-1", b"not json")
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    await until(read, 8)
+    await read.close()
+    assert await replay.verify(event_log, database_url) == []
+    await projector.stop()
+    await refuse(event_log, stream, 10)  # not copied yet: nothing to compare
+    assert await replay.verify(event_log, database_url) == []
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("update rejections set message='forged' where id in (2, 5)"))
+        connection.execute(text("delete from rejections where id = 7"))
+        copy = "select 4711 as id, " + ", ".join(one.name for one in table.columns if one.name != "id")
+        connection.execute(text(f"insert into rejections {copy} from rejections where id = 1"))
+    found = [str(one) for one in await replay.verify(event_log, database_url)]
+    sentence = "Cannot 'stop' instance s-1 while it is in vm_state stopped"
+    assert found == [
+        *(f"rejections {id}: message is 'forged', their stream gives {sentence!r}" for id in (2, 5)),
+        "rejections 7: missing, their stream gives it",
+        "rejections 4711: their stream gives no such row",
+    ]
+    await event_log.js.purge_stream(stream, seq=6)  # what it forgets is nobody's to say, until the table forgets it
+    found = [str(one).partition(":")[0] for one in await replay.verify(event_log, database_url)]
+    assert found == ["rejections 7", "rejections 4711"]
+    with engine.begin() as connection:
+        connection.execute(text("update positions set position = 99 where name = 'rejections'"))
+    engine.dispose()
+    found = [str(one) for one in await replay.verify(event_log, database_url)]
+    assert found == ["positions rejections: position is 99, their stream gives 10"]
+    await replay.rebuild(event_log, database_url)
+    assert await replay.verify(event_log, database_url) == []
+
+
+@pytest.mark.parametrize("name", ["log", "rejections"])
+async def test_a_read_model_without_its_place_says_what_to_do_and_is_built_anew_by_itself(
+    event_log: EventLog, database_url: str, stream: str, name: str
+) -> None:
+    await (await Projector.start(event_log, database_url)).stop()
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("delete from positions where name = :name"), {"name": name})
+    engine.dispose()
+    for look in (replay.verify(event_log, database_url), replay.lag(event_log, database_url, 0)):
+        with pytest.raises(ReadModelUnavailable, match=r"does not say how far it has come .* run `chronova replay`"):
+            await look
+    await (await Projector.start(event_log, database_url)).stop()
+    assert await replay.verify(event_log, database_url) == []
