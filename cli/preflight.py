@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import tempfile
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -91,13 +93,24 @@ def nats_must_replicate(urls: tuple[str, ...], replicas: int | None) -> None:
 
 
 def database_must_answer(url: str) -> None:
-    """Raises Stop if its directory is not there, or its server does not let us in."""
+    """Raises Stop if its file can not be made, or its server does not let us in."""
     from projections.database import ReadModelUnavailable, must_answer
 
     try:
         must_answer(url, DATABASE_SECONDS)
     except ReadModelUnavailable as error:
         raise Stop(f"{error}, or mend --database") from error
+
+
+def archive_must_take(directory: Path) -> None:
+    """Make the directory of the archive, and write to it. Raises Stop."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Stop(f"the archive can not be written to {directory} ({why}): make it, or mend --archive") from error
 
 
 def _place(url: str) -> tuple[str, int] | None:

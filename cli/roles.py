@@ -16,6 +16,7 @@ import socket
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ async def control(options: RoleOptions, parts: frozenset[str]) -> None:
 
 async def archive(options: RoleOptions) -> None:
     """The archive of the log, and who looks whether log and disk are well, until a signal."""
-    from cli.watching import watch_disk, watch_log
+    from cli.watching import tell_of_archive, watch_disk, watch_log
     from eventlog.archiver import Archiver
 
     stop = stop_on_signals()
@@ -134,7 +135,7 @@ async def archive(options: RoleOptions) -> None:
     async with AsyncExitStack() as stack:
         log = await open_log(options, stop)
         stack.push_async_callback(log.close)
-        archiver = Archiver(log, directory)
+        archiver = Archiver(log, directory, changed=partial(tell_of_archive, directory, _say))
         stack.push_async_callback(archiver.stop)
         for watching in (watch_log(log, directory, _say), watch_disk(options.data, _say)):
             stack.push_async_callback(_cancel, asyncio.create_task(watching, name="watching"))

@@ -68,6 +68,8 @@ def up(options: UpOptions) -> None:
         preflight.nats_must_replicate(options.nats, options.replicas)
     if options.database:
         preflight.database_must_answer(options.database)
+    if options.archive is not None:
+        preflight.archive_must_take(options.archive.absolute())
     # A directory of before is locked first, which says who else runs on it; a new one is made when the address is ours.
     listener = None if rundir.lock_path(options.data).exists() else _listen(options.listen)
     lock = rundir.DataLock.take(options.data)

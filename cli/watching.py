@@ -2,7 +2,8 @@
 
 - the log, once after a start: whether every position is there. NATS drops a message whose bytes do not fit their
   checksum without a word, and a stream with such a hole looks whole until it is read;
-- the disk of the data directory, every few seconds: whether there is room. Told once, until there is room again.
+- the disk of the data directory, every few seconds: whether there is room. Told once, until there is room again;
+- the archive: that it can not be written, once, and that it is written again.
 """
 
 from __future__ import annotations
@@ -70,3 +71,9 @@ async def watch_disk(data: Path, say: Callable[[str], None]) -> None:
             say(f"there is room again on the disk of {data}")
         told = free < MIN_FREE_BYTES
         await asyncio.sleep(DISK_SECONDS)
+
+
+def tell_of_archive(directory: Path, say: Callable[[str], None], trouble: str) -> None:
+    """`trouble`: why nothing is archived, empty when it is again."""
+    what = f"WARNING the log is not archived in {directory}: {trouble}; it is tried again"
+    say(what if trouble else f"the log is archived again in {directory}")

@@ -6,7 +6,7 @@ a gap: positions follow each other or it stops, and when the archive knows a com
 stops too, for then the log has lost something (`ArchiveForeign`) and the archive is what is left.
 
 One archiver writes to a directory (flock); others wait for it. What it can not write for now (a full disk, NATS away)
-it tries again.
+it tries again, and tells when that begins and ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ import structlog
 
 from eventlog import archive
 from eventlog.archive import OPEN, ArchiveDamaged, Entry
-from eventlog.errors import LogError
+from eventlog.errors import LogError, LogUnavailable
 from eventlog.feed import FeedBroken
 from eventlog.log import EventLog
 from eventlog.mux import NoAnswer
@@ -34,6 +35,7 @@ BATCH = 50  # commits written in one go: how long others on the event loop may h
 RETRY_SECONDS = 30.0
 STOP_SECONDS = 3.0
 NOT_NOW = (OSError, LogError, NoAnswer, FeedBroken)
+LOG_AWAY = (LogUnavailable, NoAnswer, FeedBroken)
 
 
 class ArchiveForeign(LogError):
@@ -53,13 +55,21 @@ class LogHole(LogError):
 class Archiver:
     """A task that archives. `position` is the last one that is in the archive, 0 before the first look.
 
-    `failed` ends with the error of a task that can not go on.
+    `failed` ends with the error of a task that can not go on. `changed` hears why nothing is archived, once, and an
+    empty text when something is again; that the log does not answer keeps nothing from the archive.
     """
 
     def __init__(
-        self, log: EventLog, directory: Path, period: float = PERIOD_SECONDS, segment_commits: int = SEGMENT_COMMITS
+        self,
+        log: EventLog,
+        directory: Path,
+        period: float = PERIOD_SECONDS,
+        segment_commits: int = SEGMENT_COMMITS,
+        changed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.position = 0
+        self._changed = changed
+        self._trouble = ""
         self._log = log
         self._directory = directory
         self._period = period
@@ -88,16 +98,28 @@ class Archiver:
 
     async def _run(self) -> None:
         """The boundary of the archive: the system lives on without it, and says so."""
+        waits = False
         while True:
             pause = self._period
             try:
                 if self._locked():
                     await self._catch_up()
+                    self._note("")
+                elif waits:  # for longer than the one of an earlier start needs to end
+                    self._note("another process archives a log there")
+                waits = True
             except NOT_NOW as error:
                 log_.error("the log is not archived", directory=str(self._directory), error=str(error))
+                if not isinstance(error, LOG_AWAY):
+                    self._note(str(error))
                 self._put_down()
                 pause = max(RETRY_SECONDS, self._period) if isinstance(error, LogError) else self._period
             await asyncio.sleep(pause)
+
+    def _note(self, trouble: str) -> None:
+        if bool(trouble) != bool(self._trouble):
+            self._changed(trouble)
+        self._trouble = trouble
 
     def _locked(self) -> bool:
         if self._lock >= 0:

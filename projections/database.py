@@ -8,8 +8,10 @@ transaction; readers with an open connection see the old rows until then and the
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import re2  # type: ignore[import-untyped]  # the package has no type information
@@ -50,12 +52,10 @@ def parse(url: str) -> URL:
 
 
 def must_answer(url: str, seconds: int) -> None:
-    """Raises ReadModelUnavailable if its directory is not there, or its server lets nobody in within the time."""
+    """Raises ReadModelUnavailable if its file can not be made, or its server lets nobody in within the time."""
     parsed = parse(url)
     if parsed.get_backend_name() == "sqlite":
-        folder = os.path.dirname(os.path.abspath(parsed.database or ""))
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise ReadModelUnavailable(f"the directory {folder} of the database can not be written: make it")
+        _must_be_writable(Path(parsed.database or "").absolute())
         return
     engine = create_engine(parsed, connect_args={"connect_timeout": seconds})
     try:
@@ -65,6 +65,19 @@ def must_answer(url: str, seconds: int) -> None:
         raise ReadModelUnavailable(f"no database answers at {parsed.render_as_string()} ({first}): start it") from error
     finally:
         engine.dispose()
+
+
+def _must_be_writable(file: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):  # SQLite makes files beside it
+            pass
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ReadModelUnavailable(
+            f"the directory {file.parent} of the database can not be written ({why}): make it"
+        ) from error
+    if file.is_dir() or (file.exists() and not os.access(file, os.R_OK | os.W_OK)):
+        raise ReadModelUnavailable(f"the database {file} can not be written: it has to be a file of ours")
 
 
 def name_of(url: str) -> str:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from eventlog import archive
 from eventlog import archiver as archiver_module
@@ -221,6 +222,37 @@ async def test_two_archivers_of_one_directory_write_it_once(event_log: EventLog,
             await append_many(event_log, new_id(), 10)
             await until(lambda: second.position == 45)
     await assert_whole(event_log, directory)
+
+
+async def test_that_nothing_is_archived_is_told_once_and_that_it_is_again(event_log: EventLog, tmp_path: Path) -> None:
+    told: list[str] = []
+    in_the_way = tmp_path / "place"
+    in_the_way.touch()
+    await append_many(event_log, new_id(), 5)
+    with capture_logs() as logged:
+        archiver = Archiver(event_log, in_the_way / "archive", period=0.01, changed=told.append)
+        try:
+            await until(lambda: [one["event"] for one in logged].count("the log is not archived") >= 5)
+            assert len(told) == 1
+            assert str(in_the_way) in told[0]
+            in_the_way.unlink()
+            await until(lambda: len(told) == 2)
+            assert (told[1], archiver.position) == ("", 5)
+        finally:
+            await archiver.stop()
+
+
+async def test_a_second_archiver_of_a_directory_tells_that_it_waits(event_log: EventLog, directory: Path) -> None:
+    told: list[str] = []
+    async with archiving(event_log, directory) as first:
+        await until(lambda: first.position)
+        second = Archiver(event_log, directory, period=0.01, changed=told.append)
+        await until(lambda: told)
+    try:
+        await until(lambda: len(told) == 2)
+    finally:
+        await second.stop()
+    assert [bool(one) for one in told] == [True, False]
 
 
 PROGRAM = """

@@ -64,3 +64,12 @@ def test_no_directory_is_made_for_a_database(tmp_path: Path) -> None:
     done = run(tmp_path / "data", "up", "--database", f"sqlite:///{tmp_path}/none/x.db")
     assert (done.exit_code, len(done.output.splitlines())) == (1, 1), done.output
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("words", [("--database", "sqlite:////proc/x.db"), ("--archive", "/proc/x")])
+def test_a_place_that_can_not_be_written_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = run(tmp_path / "data", "up", *words)
+    assert (done.exit_code, len(done.output.splitlines())) == (1, 1), done.output
+    assert "/proc" in done.output
+    assert f"mend {words[0]}" in done.output
+    assert not (tmp_path / "data").exists()
