@@ -10,7 +10,7 @@ import click
 from cli import data_dir, preflight
 from cli import options as shared
 from cli.options import command
-from cli.settings import MAX_HOSTS, PlacePath, Tables, option
+from cli.settings import MAX_HOSTS, PlacePath, Tables, check, option
 
 if TYPE_CHECKING:
     from cli.roles import RoleOptions
@@ -42,6 +42,7 @@ def up(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
 
     if (values["replicas"] or 1) > 1 and not values["nats"]:
         raise click.UsageError("the embedded NATS is one server: for --replicas, name a cluster with --nats")
+    check(tables)
     run_up(UpOptions(data=data, config=config, private=guests_are_ours(tables), **values))
 
 

@@ -26,6 +26,7 @@ TABLES = ("commands", "api", "driver")
 DRIVERS = ("auto", "libvirt", "libvirt-test", "simulated")
 DEFAULT_LISTEN = "127.0.0.1:8774"
 MAX_HOSTS = 5000
+MAX_SECONDS = 1e9
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -81,9 +82,7 @@ def build(kind: type[Any], table: Mapping[str, Any], name: str, **fixed: Any) ->
     """A settings object of a room from its table. Raises `click.UsageError` for unknown keys and wrong values."""
     import msgspec
 
-    known = {one.name for one in msgspec.structs.fields(kind)} if hasattr(kind, "__struct_fields__") else None
-    names = known if known is not None else set(kind.__dataclass_fields__)
-    unknown = sorted(set(table) - (names - set(fixed)))
+    unknown = sorted(set(table) - (set(kind.__dataclass_fields__) - set(fixed)))
     if unknown:
         raise click.UsageError(f"[{name}] has no option {', '.join(unknown)}")
     hints = kind.__annotations__
@@ -91,9 +90,31 @@ def build(kind: type[Any], table: Mapping[str, Any], name: str, **fixed: Any) ->
     for key, value in table.items():
         try:
             values[key] = _convert(value, str(hints.get(key, "str")))
+            _must_be_in_range(values[key], kind, key)
         except (msgspec.ValidationError, ValueError) as error:
             raise click.UsageError(f"[{name}] {key}: {error}") from error
     return kind(**values, **fixed)
+
+
+def check(tables: Tables) -> None:
+    """Raises `click.UsageError` for what a room of the control plane will refuse: before it is started."""
+    from api.services import ApiSettings
+    from commands.settings import CommandSettings
+
+    build(ApiSettings, tables.api, "api", data_dir=Path())
+    build(CommandSettings, tables.commands, "commands", images_dir=Path(), volumes_dir=Path(), seal=str, unseal=str)
+
+
+def _must_be_in_range(value: Any, kind: type[Any], key: str) -> None:
+    """Numbers count something, and those with a fraction are seconds. A field's `besides` is allowed, too."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    if value == kind.__dataclass_fields__[key].metadata.get("besides", 0):
+        return
+    if not value >= 0:
+        raise ValueError(f"{value:g} can not be: it has to be 0 or more")
+    if isinstance(value, float) and value > MAX_SECONDS:
+        raise ValueError(f"{value:g} is more than {MAX_SECONDS:g} seconds")
 
 
 def _convert(value: Any, annotation: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -25,7 +25,8 @@ class CommandSettings:
     host_down_after: float = 15.0  # no heartbeat for so long: the host counts as down
     unclaimed_seconds: float = 60.0  # how long an image, volume or address may wait for what it was made or kept for
     grace_seconds: float = 60.0  # how long a guest may take to shut down by itself
-    shelved_offload_seconds: float = 0.0  # how long a shelved server stays on its host; 0: not at all, -1: until told
+    # how long a shelved server stays on its host; 0: not at all, -1: until told
+    shelved_offload_seconds: float = field(default=0.0, metadata={"besides": -1.0})
     resize_confirm_seconds: float = 0.0  # a resize is confirmed by itself after so long; 0: never
     reclaim_seconds: float = 0.0  # soft delete keeps a server so long; 0: deletes are at once
     seal: Callable[[str], str] = _plain  # makes a secret unreadable in the log

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from cli import rundir
 from cli.errors import Stop
 from cli.keys import secret
+from cli.main import main
 from cli.options import KNOWN
 from cli.preflight import split
 from cli.settings import build, read_config
@@ -41,10 +43,43 @@ def test_what_a_file_can_not_mean_is_refused(text: str, said: str, tmp_path: Pat
         read_config(config, KNOWN)
 
 
-@pytest.mark.parametrize("table", [{"grace_second": 1}, {"grace_seconds": "soon"}, {"images_dir": "/elsewhere"}])
+@pytest.mark.parametrize(
+    "table",
+    [
+        *({"grace_second": 1}, {"grace_seconds": "soon"}, {"images_dir": "/elsewhere"}),
+        *(
+            {"reclaim_seconds": -5},
+            {"deadline_seconds": -0.1},
+            {"conflict_retries": -1},
+            {"shelved_offload_seconds": -2},
+        ),
+        *({"grace_seconds": float("nan")}, {"reclaim_seconds": float("inf")}),
+    ],
+    ids=str,
+)
 def test_a_table_with_a_wrong_key_or_value_is_refused(table: dict[str, object], tmp_path: Path) -> None:
-    with pytest.raises(click.UsageError, match="commands"):
+    with pytest.raises(click.UsageError, match=rf"\[commands\].* {next(iter(table))}"):
         build(CommandSettings, table, "commands", images_dir=tmp_path)
+
+
+def test_what_stays_until_told_is_minus_one() -> None:
+    settings = build(CommandSettings, {"shelved_offload_seconds": -1, "deadline_seconds": None}, "commands")
+    assert (settings.shelved_offload_seconds, settings.deadline_seconds) == (-1, None)
+    assert not settings.shelved_offload
+
+
+@pytest.mark.parametrize(
+    "text", ["[commands]\nnonsense = 1", "[commands]\nreclaim_seconds = -5", "[api]\nnonsense = 1"]
+)
+def test_up_refuses_a_table_before_anything_starts(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    words = ["up", "--config", str(config), "--data", str(tmp_path / "data"), "--driver", "simulated"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2, done.output
+    assert text.splitlines()[0] in done.output
+    assert text.splitlines()[1].split()[0] in done.output
+    assert not (tmp_path / "data").exists()
 
 
 def test_addresses() -> None:
