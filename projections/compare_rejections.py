@@ -56,7 +56,7 @@ async def _ends(log: EventLog) -> tuple[int, int]:
         state = (await log.js.stream_info(source.STREAM)).state
     except NotFoundError:
         return 1, 0
-    return state.first_seq, state.last_seq
+    return max(state.first_seq, 1), state.last_seq  # of a stream that never held anything both are 0
 
 
 async def _messages(log: EventLog, first: int, upto: int) -> AsyncIterator[list[Msg]]:

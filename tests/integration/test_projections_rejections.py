@@ -145,7 +145,10 @@ async def test_verify_compares_them_with_what_the_stream_still_holds(
     event_log: EventLog, database_url: str, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejections, "BATCH", 3)
+    await (await Projector.start(event_log, database_url)).stop()
+    assert await replay.verify(event_log, database_url) == []  # there is no stream yet
     await make_stream(event_log, stream)
+    assert await replay.verify(event_log, database_url) == []  # there is nothing in it
     for number in range(1, 9):
         await refuse(event_log, stream, number)
     await event_log.js.publish(f"{stream}.server.s-1", b"not json")
