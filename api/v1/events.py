@@ -15,7 +15,7 @@ from api.http import Json, caller, services
 from api.v1.cloudevents import cloud_event
 from api.v1.filters import FILTERS, event_filter
 from api.v1.places import parse_place
-from api.v1.scope import only_known, whole_number
+from api.v1.scope import listed_project, only_known, whole_number
 from commands.context import SERVICE
 from eventlog.envelope import Recorded
 from projections.facts import event_id
@@ -43,7 +43,7 @@ async def listing(request: Request) -> Response:
     newest_first = request.query_params.get("order", "asc") == "desc"
     rows = await at.read.events(
         EventQuery(
-            project_id=None if who.is_admin else who.project_id or "",
+            project_id=listed_project(who),
             kind=wanted.kind,
             aggregate_id=wanted.server_id,
             types=(wanted.type,) if wanted.type else (),

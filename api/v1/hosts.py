@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http import Json, caller, services
+from api.v1.scope import listed_project
 from domain.filters import KIND as FILTERS
 from projections.query import ServerQuery
 
@@ -26,7 +27,7 @@ async def listing(request: Request) -> Response:
 
 async def host_list(at: Services, who: Caller) -> list[dict[str, Any]]:
     """Every host as the caller may see it, in order of name."""
-    own = await at.read.servers(ServerQuery(project_id=None if who.is_admin else who.project_id or ""))
+    own = await at.read.servers(ServerQuery(project_id=listed_project(who)))
     names: dict[str, list[dict[str, str]]] = {}
     for server in own:
         if server.host is not None:

@@ -29,6 +29,8 @@ SECRETS = frozenset(
 OPERATOR_ONLY = frozenset({"traceback"})
 PAGE_LIMIT = 1000
 READER = "PROJECT_READER_OR_ADMIN"
+NO_PROJECT = ""
+"""Nothing belongs to it."""
 
 
 class _Owner(msgspec.Struct):
@@ -41,6 +43,13 @@ _owner = msgspec.json.Decoder(_Owner).decode
 def sees(caller: Caller, project_id: str | None) -> bool:
     """Whether the caller may read what belongs to a project (null: to the whole cloud)."""
     return allowed(READER, caller.actor.roles, caller.actor.project_id, project_id)
+
+
+def listed_project(caller: Caller) -> str | None:
+    """The project whose things a list shows: null for all of them, `NO_PROJECT` if the caller may read none."""
+    if caller.is_admin:
+        return None
+    return caller.project_id if caller.project_id and sees(caller, caller.project_id) else NO_PROJECT
 
 
 def owner_of(commit: Commit) -> str | None:

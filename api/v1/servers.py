@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api.http import Json, caller, services
 from api.v1.document import document, legal_now
 from api.v1.moments import list_at, parse, state_at
-from api.v1.scope import PAGE_LIMIT, only_known, visible_server, whole_number
+from api.v1.scope import NO_PROJECT, PAGE_LIMIT, listed_project, only_known, visible_server, whole_number
 from domain.errors import Invalid
 from domain.server import Server
 from domain.states import status, statuses_to_states
@@ -82,11 +82,11 @@ async def _listing_then(at: Services, wanted: ServerQuery, moment: Moment) -> Re
 
 
 def project_of(request: Request) -> str | None:
-    """The project to list: an administrator may ask for all (`all_projects=true`), everybody else has its own."""
+    """The project to list: an administrator may ask for its own only (`all_projects=false`)."""
     who = caller(request)
-    if who.is_admin and request.query_params.get("all_projects", "true").lower() in ("true", "1", "yes"):
-        return None
-    return who.project_id or ""
+    if who.is_admin and request.query_params.get("all_projects", "true").lower() not in ("true", "1", "yes"):
+        return who.project_id or NO_PROJECT
+    return listed_project(who)
 
 
 def fleet_query(query: dict[str, str], project_id: str | None, *, limit: int) -> ServerQuery:

@@ -11,10 +11,12 @@ import pytest
 import pytest_asyncio
 
 from api import identity, v1
+from api.auth import assignment_id
+from api.identity.passwords import hash_now
 from commands.context import SERVICE, CommandContext
 from domain.decide import MOVES
 from domain.workflows import WORKFLOWS
-from tests.plane import Plane, running_plane
+from tests.plane import PASSWORD, Plane, running_plane
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -124,6 +126,30 @@ async def test_another_projects_server_does_not_exist(plane: Plane, demo: httpx.
         assert told == [own]
         assert (await stranger.get("/v1/events", params={"kind": "server"})).json()["events"] == []
         assert (await stranger.get("/v1/events", params={"server": server_id})).json()["events"] == []
+
+
+async def test_who_may_not_read_a_server_sees_it_nowhere(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "unread")
+    context, target = CommandContext(SERVICE, f"req-{uuid4()}"), plane.ids["project demo"]
+    commands = plane.services.commands
+    role = await commands.create("role", {"name": "service"}, context)
+    user = await commands.create("user", {"name": "a-service", "password_hash": hash_now(PASSWORD)}, context)
+    fields = {"user_id": user.id, "project_id": target, "roles": (role.id,)}
+    await commands.create("assignment", fields, context, id=assignment_id(user.id, "project", target))
+    position = (await demo.get(f"/v1/servers/{server_id}")).json()["position"]
+    lists = {
+        "/v1/servers": "servers",
+        f"/v1/servers?as_of={position}": "servers",
+        f"/v1/events?server={server_id}": "events",
+        "/v1/events": "events",
+    }
+    async with plane.signed_in("a-service", "demo") as service:
+        assert (await service.get(f"/v1/servers/{server_id}")).status_code == 404
+        for path, name in lists.items():
+            assert (await demo.get(path)).json()[name]
+            assert (await service.get(path)).json()[name] == []
+        hosts = (await service.get("/v1/hosts")).json()["hosts"]
+        assert [host["servers"] for host in hosts] == [[], []]
 
 
 async def test_a_reader_may_look_and_not_touch(plane: Plane, demo: httpx.AsyncClient) -> None:
