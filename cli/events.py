@@ -22,7 +22,7 @@ PAGE = 500
 @command
 @click.option("--follow", "-f", is_flag=True, help="Go on with events as they happen, until Ctrl-C.")
 @click.option("--server", help="Only those of a server (name or id).")
-@click.option("--from", "start", metavar="POSITION", type=click.IntRange(0), default=0, help="Begin after a position.")
+@click.option("--from", "start", metavar="POSITION", type=click.IntRange(0), default=0, help="Begin at a position.")
 @click.option("--json", "as_json", is_flag=True, help="One CloudEvent per line.")
 def events(
     data: Path,
@@ -38,16 +38,15 @@ def events(
 
     with connect(data) as system:
         server_id = system.server_id(server) if server else None
-        last = _past(system, server_id, start, as_json)
+        last = _past(system, server_id, max(start - 1, 0), as_json)
         if follow:
             _follow(system, server_id, last, as_json)
 
 
-def _past(system: System, server_id: str | None, start: int, as_json: bool) -> int | str:
-    """Print what there is; the position, or the id of an event, that a follower goes on after."""
-    after: str | None = str(start)
+def _past(system: System, server_id: str | None, position: int, as_json: bool) -> int | str:
+    """Print what there is after a position; the position, or the id of an event, that a follower goes on after."""
+    after: str | None = str(position)
     event: dict[str, Any] | None = None
-    position = start
     while after is not None:
         page = system.get("/v1/events", server=server_id, after=after, limit=PAGE)
         for event in page["events"]:
