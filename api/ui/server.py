@@ -20,7 +20,7 @@ from api.ui.buttons import buttons
 from api.ui.diagram import diagram
 from api.ui.lanes import timeline
 from api.ui.page import page, render
-from api.v1.document import legal_now
+from api.v1.document import legal_now, possible
 from api.v1.reasons import evidence, reasons
 from api.v1.scope import rejections_of, visible_server
 from api.v1.story import Story, story
@@ -73,7 +73,7 @@ async def show(request: Request, found: Server, refused: tuple[str, Rejected] | 
         status=status(found.vm_state, found.task_state),
         since=_since(found, looked_at),
         buttons=buttons(legal),
-        consoles="remote-console" in legal and await has_consoles(at, found),
+        consoles=possible(at, "remote-console", found, who) and await has_consoles(at, found),
         key=uuid4(),
         legal=legal,
         refused=refused,

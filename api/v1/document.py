@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from api.v1.params import PARAMS
 from api.v1.scope import redacted
-from domain.decide import MOVES, Context, must_be_possible, refuse
-from domain.errors import Rejected
+from domain.decide import Context, must_be_possible, refuse
+from domain.errors import NotImplementedHere, Rejected
 from domain.machine import MACHINE
 from domain.policy import allowed
 from domain.server import Server
@@ -18,6 +19,11 @@ from domain.states import status
 if TYPE_CHECKING:
     from api.auth import Caller
     from api.services import Services
+
+
+ELSEWHERE = frozenset({"get-console-output", "remote-console", "swap-volume", "update-volume-attachment"})
+"""What only the compute API carries out."""
+NOT_HERE = "GET /v1/commands shows what is, and the network API gives a server addresses."
 
 
 def document(server: Server, caller: Caller) -> dict[str, Any]:
@@ -47,18 +53,22 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
         host_up=server.host is None or services.commands.hosts.is_up(server.host),
     )
     try:
-        if command in MOVES:
+        if command not in PARAMS and command not in ELSEWHERE:
             must_be_possible(command)
+            raise NotImplementedHere(f"{command} is not carried out here.", hint=NOT_HERE, reason="not_carried_out")
         refuse(server, command, context)
     except Rejected as rejected:
         return rejected
     return None
 
 
+def possible(services: Services, command: str, server: Server, caller: Caller) -> bool:
+    """Whether this caller could give this server the command at this moment, here or with the compute API."""
+    return permitted(command, server, caller) and refusal(services, command, server, caller) is None
+
+
 def legal_now(services: Services, server: Server, caller: Caller) -> list[str]:
-    """The commands that this caller could give this server at this moment."""
+    """The commands that this caller could give this server at this moment with POST /v1/commands."""
     return [
-        command
-        for command in MACHINE.commands
-        if permitted(command, server, caller) and refusal(services, command, server, caller) is None
+        command for command in MACHINE.commands if command in PARAMS and possible(services, command, server, caller)
     ]

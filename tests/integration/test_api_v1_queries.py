@@ -125,6 +125,18 @@ async def test_a_list_is_shown_as_it_was(plane: Plane, demo: httpx.AsyncClient) 
     assert (await demo.get("/v1/servers", params={"as_of": before, "marker": "nobody"})).status_code == 400
 
 
+async def test_what_is_told_to_be_possible_can_be_given(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "possible")
+    given = {one["type"] for one in (await get(demo, "/v1/commands"))["commands"] if one["available"]}
+    shown = (await get(demo, f"/v1/servers/{server_id}"))["commands"]
+    assert "stop" in shown
+    assert set(shown) <= given
+    for command, legal in (("stop", True), ("remote-console", True), ("detach-share", False), ("add-fixed-ip", False)):
+        told = await get(demo, f"/v1/servers/{server_id}/explain", command=command)
+        assert told["command"]["legal"] is legal, command
+        assert set(told["commands"]) <= given
+
+
 async def test_no_valid_host_is_explained_with_evidence(plane: Plane, demo: httpx.AsyncClient) -> None:
     server_id = await plane.create(demo, "too-big", flavor="m1.huge")
     told = await get(demo, f"/v1/servers/{server_id}/explain")
