@@ -84,7 +84,8 @@ class Commands(SmallAggregates):
         told = await self.idempotency.run(context, [command, server_id, params], found, work)
         server = await self.load_server(server_id)
         assert server is not None, "an answered key names a server that exists"
-        return Answer(told["request_id"], server_id, told.get("version", server.version), told["position"], server)
+        version, changed = told.get("version", server.version), told.get("changed", True)
+        return Answer(told["request_id"], server_id, version, told["position"], server, changed=changed)
 
     async def _server(self, command: str, server_id: str, params: dict[str, Any], context: CommandContext) -> Answer:
         if command not in MACHINE.commands or (MACHINE.rule(command).internal and not context.internal):
@@ -357,4 +358,4 @@ def _told(answer: Answer) -> dict[str, Any]:
         "id": answer.server_id,
         "version": answer.version,
         "position": answer.position,
-    }
+    } | ({} if answer.changed else {"changed": False})

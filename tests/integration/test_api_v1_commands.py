@@ -93,6 +93,17 @@ async def test_a_repeated_key_does_nothing_twice_and_fits_one_request(plane: Pla
     assert other.json()["reason"] == "idempotency_key_reused"
 
 
+async def test_what_holds_already_changes_nothing_with_a_key_either(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "locked-twice")
+    body = {"type": "lock", "server_id": server_id}
+    changed, key = [], {"Idempotency-Key": str(uuid4())}
+    for headers in (key, {}, {"Idempotency-Key": str(uuid4())}, key):
+        answer = await demo.post("/v1/commands", json=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+        changed.append(answer.json()["changed"])
+    assert changed == [True, False, False, True]  # the last is the first one's answer again
+
+
 async def test_a_dry_run_decides_and_appends_nothing(plane: Plane, demo: httpx.AsyncClient) -> None:
     server_id = await plane.create(demo, "tried")
     before = (await demo.get(f"/v1/servers/{server_id}")).headers["etag"]
