@@ -44,8 +44,12 @@ NEUTRON_TYPES = {
     404: "HTTPNotFound",
     405: "HTTPMethodNotAllowed",
     409: "Conflict",
+    410: "HTTPGone",
+    412: "HTTPPreconditionFailed",
     413: "HTTPRequestEntityTooLarge",
     415: "HTTPUnsupportedMediaType",
+    422: "HTTPUnprocessableEntity",
+    429: "HTTPTooManyRequests",
     501: "HTTPNotImplemented",
     503: "ServiceUnavailable",
 }
@@ -87,7 +91,8 @@ def _fault(error: Rejected, request_id: str) -> dict[str, Any]:
 
 
 def _neutron(error: Rejected, request_id: str) -> dict[str, Any]:
-    type_ = error.type if isinstance(error, NeutronError) else NEUTRON_TYPES.get(error.code, "HTTPInternalServerError")
+    other = "HTTPInternalServerError" if error.code >= 500 else "HTTPBadRequest"
+    type_ = error.type if isinstance(error, NeutronError) else NEUTRON_TYPES.get(error.code, other)
     return {"NeutronError": {"type": type_, "message": error.text, "detail": ""}}
 
 

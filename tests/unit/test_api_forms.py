@@ -78,6 +78,16 @@ def test_each_family_has_its_form() -> None:
     assert (problem["status"], problem["detail"], problem["hint"]) == (404, "No such thing", "Look elsewhere")
 
 
+def test_a_refusal_of_the_network_api_is_never_called_an_internal_error() -> None:
+    def type_of(code: int) -> Any:
+        return body_of("/network/v2.0/x", Rejected("no", code=code))["NeutronError"]["type"]
+
+    assert type_of(422) == "HTTPUnprocessableEntity"
+    assert type_of(418) == "HTTPBadRequest"
+    assert "HTTPInternalServerError" not in {type_of(code) for code in range(400, 500)}
+    assert type_of(500) == "HTTPInternalServerError"
+
+
 @pytest.mark.parametrize("mount", [*sorted(MOUNTS), "", "nothing"])
 @pytest.mark.parametrize("kind", [Invalid, Forbidden, NotFound, Conflict, Unavailable])
 def test_every_refusal_has_its_status_everywhere(mount: str, kind: type[Rejected]) -> None:
