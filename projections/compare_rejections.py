@@ -6,7 +6,9 @@ the hour. So what the stream has forgotten is not compared.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,7 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 from sqlalchemy import Connection, select
 
@@ -24,7 +27,7 @@ from projections.database import ReadModelUnavailable
 from projections.schema import REJECTIONS, rejections
 
 GIVER = "their stream"
-TRIES = 6  # of `source.FETCH_SECONDS` each
+TRIES = 6
 
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]  # on the thread that the connection belongs to
 
@@ -37,14 +40,15 @@ async def differences(log: EventLog, run: Run, live: Connection, limit: int) -> 
         return [Difference("positions", (REJECTIONS,), "position", place, last, GIVER)]
     found: list[Difference] = []
     seen = first - 1
-    async for messages in _messages(log, first, place):
-        given = {message.metadata.sequence.stream: _row(message) for message in messages}
-        held = await run(partial(_held, live, seen, max(given)))
-        found += _compared(held, given)
-        seen = max(given)
-        if len(found) >= limit:
-            break
-    else:
+    async with aclosing(_messages(log, first, place)) as batches:
+        async for messages in batches:
+            given = {message.metadata.sequence.stream: _row(message) for message in messages}
+            held = await run(partial(_held, live, seen, max(given)))
+            found += _compared(held, given)
+            seen = max(given)
+            if len(found) >= limit:
+                break
+    if len(found) < limit:
         found += _compared(await run(partial(_held, live, seen, None, limit)), {})
     forgotten, _ = await _ends(log)  # meanwhile
     return [one for one in found if one.rebuilt is not None or one.key[0] >= forgotten][:limit]
@@ -59,10 +63,33 @@ async def _ends(log: EventLog) -> tuple[int, int]:
     return max(state.first_seq, 1), state.last_seq  # of a stream that never held anything both are 0
 
 
-async def _messages(log: EventLog, first: int, upto: int) -> AsyncIterator[list[Msg]]:
-    """What the stream has between two sequences, in order."""
-    if first > upto:
-        return
+async def _messages(log: EventLog, first: int, upto: int) -> AsyncGenerator[list[Msg], None]:
+    """What the stream has between two sequences, in order; read on from there when the connection breaks."""
+    tries = TRIES
+    while first <= upto:
+        try:
+            first = max(first, (await _ends(log))[0])
+            if first > upto:
+                return  # forgotten meanwhile
+            async with aclosing(_batches(log, first)) as batches:
+                async for batch in batches:
+                    tries, first = TRIES, batch[-1].metadata.sequence.stream + 1
+                    if wanted := [message for message in batch if message.metadata.sequence.stream <= upto]:
+                        yield wanted
+                    if first > upto or batch[-1].metadata.num_pending == 0:
+                        return
+        except (JetStreamError, nats.errors.Error, OSError, TimeoutError, IndexError) as error:
+            # nats-py's fetch takes from its own list after a reconnect emptied it: an IndexError (seen with 2.16).
+            tries -= 1
+            if not tries:
+                raise ReadModelUnavailable(
+                    f"the stream {source.STREAM} can not be read ({error!r}): try again"
+                ) from error
+            await asyncio.sleep(source.PAUSE_SECONDS)
+
+
+async def _batches(log: EventLog, first: int) -> AsyncGenerator[list[Msg], None]:
+    """What the stream has from there on, without an end: raises TimeoutError where nothing follows."""
     config = ConsumerConfig(
         ack_policy=AckPolicy.NONE,
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -72,23 +99,10 @@ async def _messages(log: EventLog, first: int, upto: int) -> AsyncIterator[list[
     )
     subscription = await log.js.pull_subscribe("", stream=source.STREAM, config=config)
     try:
-        tries = TRIES
-        while tries:
-            try:
-                batch = await subscription.fetch(source.BATCH, timeout=source.FETCH_SECONDS)
-            except (TimeoutError, nats.errors.TimeoutError):
-                batch = []
-            wanted = [message for message in batch if message.metadata.sequence.stream <= upto]
-            if wanted:
-                yield wanted
-            if batch and batch[-1].metadata.sequence.stream >= upto:
-                return
-            if not batch and (await _ends(log))[0] > upto:
-                return  # forgotten meanwhile
-            tries = TRIES if batch else tries - 1
+        while True:
+            yield await subscription.fetch(source.BATCH, timeout=source.FETCH_SECONDS)
     finally:
         await subscription.unsubscribe()
-    raise ReadModelUnavailable(f"the stream {source.STREAM} does not give what it holds: try again")
 
 
 def _row(message: Msg) -> Row | None:
