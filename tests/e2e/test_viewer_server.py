@@ -163,7 +163,7 @@ def test_it_works_without_scripts(site: Site, demo: httpx.Client, open_page: Ope
 
 def test_error_is_explained_with_evidence(site: Site, demo: httpx.Client, open_page: OpenPage) -> None:
     with site.client("chronova-admin") as admin:
-        flavor = {"name": "far-too-big", "vcpus": 4_000_000, "ram": 1 << 20, "disk": 1}
+        flavor = {"name": "far-too-big", "vcpus": 9_000_000, "ram": 1 << 20, "disk": 1}
         assert admin.post("/compute/v2.1/flavors", json={"flavor": flavor}).status_code == 200
         server_id = site.create(admin, "too-big", flavor="far-too-big")
     page = open_page()
