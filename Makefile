@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint fix docs lock bench clean
 
-PYTHON ?= python3
+PYTHON ?=
 WAIT ?= 1
 DATA ?=
 DRIVER ?= auto

@@ -35,6 +35,7 @@ CHECKPOINT_SECONDS = 60.0
 FIRST_CHECKPOINT_SECONDS = 20.0  # after the start: the start has other work
 LAST_CHECKPOINT_SECONDS = 3.0
 GC_OBJECTS = 20_000
+NICE_OF_ARCHIVE = 10  # it takes seconds of commits at a time: whoever answers somebody comes first
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ async def archive(options: RoleOptions) -> None:
     from eventlog.archiver import Archiver
 
     stop = stop_on_signals()
+    os.nice(NICE_OF_ARCHIVE)
     directory = options.archive or options.data / "archive"
     async with AsyncExitStack() as stack:
         log = await open_log(options, stop)

@@ -4,11 +4,20 @@
 #   setup.sh [--test]      system packages (tools/install-packages.sh; with --test those that only tests need too),
 #                          nats-server, .venv, the guest image
 #
-# PYTHON names the interpreter for .venv (3.11 or newer). Nothing outside the project changes but system packages and
-# the user's cache (~/.cache/chronova).
+# PYTHON names the interpreter for .venv (3.11 or newer); without it the distribution's is taken, else python3 of PATH.
+# Nothing outside the project changes but system packages and the user's cache (~/.cache/chronova).
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# A distribution builds its Python for speed; one compiled by hand with a shared library takes a third more CPU per
+# command (docs/benchmarks.md).
+python=${PYTHON:-/usr/bin/python3}
+[ "${PYTHON:-}" ] || is_new_enough "$python" || python=python3
+export PYTHON="$python"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/chronova
 
 say() {
@@ -35,16 +44,19 @@ nats_server() {
 
 # The environment is made anew when what it is made from has changed.
 environment() {
-    stamp=$(cat requirements.lock pyproject.toml | sha256sum | cut -d ' ' -f 1)
+    interpreter=$("$python" -c 'import sys; print(sys.base_prefix, sys.version_info[:2])') || exit 1
+    stamp=$({ cat requirements.lock pyproject.toml; echo "$interpreter"; } | sha256sum | cut -d ' ' -f 1)
     if [ -x .venv/bin/chronova ] && [ "$(cat .venv/.made-from 2>/dev/null)" = "$stamp" ]; then
         return
     fi
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    is_new_enough "$python" || {
         say "$python is older than 3.11: name a newer one, as in make setup PYTHON=python3.12" >&2
         exit 1
     }
-    # One that was cut off while it was made has a python, and nothing to install with.
-    { command -v uv && [ -x .venv/bin/python ]; } >/dev/null || .venv/bin/python -c 'import pip' 2>/dev/null || {
+    # One that was cut off while it was made has a python, and nothing to install with; one of another interpreter is
+    # no use either.
+    theirs=$(.venv/bin/python -c 'import sys; print(sys.base_prefix, sys.version_info[:2])' 2>/dev/null) || theirs=
+    { [ "$theirs" = "$interpreter" ] && { command -v uv >/dev/null || .venv/bin/python -c 'import pip' 2>/dev/null; }; } || {
         say "making the virtual environment .venv"
         "$python" -m venv --clear .venv
     }
@@ -54,7 +66,7 @@ environment() {
         again uv pip install --quiet --require-hashes -r requirements.lock
         again uv pip install --quiet --no-deps -e .
     else
-        pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check --quiet --no-input --timeout 60 --retries 5"
+        pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check -qq --no-input --timeout 60 --retries 5"
         again $pip install --require-hashes -r requirements.lock
         again $pip install --no-deps -e . 2>.venv/install.log || {
             cat .venv/install.log >&2
