@@ -168,12 +168,9 @@ class BodyLimit:
         limit = self.settings.max_body_bytes
         if _IMAGE_DATA.fullmatch(scope["path"]):
             limit = self.settings.max_image_bytes
-        too_large = TooLarge(
-            f"The request body is larger than {limit} bytes", hint="Send less, or ask the operator to raise the limit"
-        )
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isascii() and declared.isdigit() and int(declared) > limit:
-            await errors.render(scope, too_large)(scope, receive, send)
+            await errors.render(scope, _too_large(limit))(scope, receive, send)
             return
         taken = 0
 
@@ -182,10 +179,16 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > limit:
-                raise too_large
+                raise _too_large(limit)
             return message
 
         await self.app(scope, counted, send)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"The request body is larger than {limit} bytes", hint="Send less, or ask the operator to raise the limit"
+    )
 
 
 class Authentication:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
-from typing import Any, TextIO, cast
+from typing import IO, Any, AnyStr, BinaryIO, TextIO, cast
 
 import msgspec
 import structlog
@@ -25,42 +25,54 @@ def set_up(level: str, role: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    last: list[structlog.typing.Processor]
+    own: list[structlog.typing.Processor]
+    foreign: list[structlog.typing.Processor]
+    factory: structlog.PrintLoggerFactory | structlog.BytesLoggerFactory
     if sys.stderr.isatty():
-        last = [structlog.dev.ConsoleRenderer()]
+        own = foreign = [structlog.dev.ConsoleRenderer()]
+        factory = structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr)))
     else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
+        # Every request writes a line: bytes go out as the encoder made them.
+        own = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
+        foreign = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json_text)]
+        factory = structlog.BytesLoggerFactory(cast("BinaryIO", _Lossy(sys.stderr.buffer)))
     structlog.configure(
-        processors=[*shared, *last],
+        processors=[*shared, *own],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
+        logger_factory=factory,
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_foreign(last)))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_foreign(foreign)))
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
 
 
 class _Lossy:
     """A file that loses what can not be written: a log on a full disk must not end what it tells of."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def __init__(self, file: IO[AnyStr]) -> None:
+        self._file: IO[Any] = file
 
-    def write(self, text: str) -> int:
+    def write(self, what: str | bytes) -> int:
         with suppress(OSError):
-            self._file.write(text)
-        return len(text)
+            self._file.write(what)
+        return len(what)
 
     def flush(self) -> None:
         with suppress(OSError):
             self._file.flush()
 
 
-def _json(fields: Any, **_: Any) -> str:
-    """Every request writes a line, so the encoder is the fast one. What is no JSON is written as Python shows it."""
-    return msgspec.json.encode(fields, enc_hook=repr).decode()
+_json_encoder = msgspec.json.Encoder(enc_hook=repr)  # what is no JSON is written as Python shows it
+
+
+def _json(fields: Any, **_: Any) -> bytes:
+    return _json_encoder.encode(fields)
+
+
+def _json_text(fields: Any, **_: Any) -> str:
+    return _json(fields).decode()
 
 
 def _foreign(last: list[structlog.typing.Processor]) -> list[structlog.typing.Processor]:

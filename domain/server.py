@@ -10,6 +10,7 @@ Event types are `server.<command>.<phase>`; `server.power.observed` is what a hy
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -327,6 +328,7 @@ def leave_guest(server: Server) -> dict[str, Any]:
 
 
 _PATCH_FIELDS = tuple(field.name for field in msgspec.structs.fields(ServerPatch))
+_patch_values = attrgetter(*_PATCH_FIELDS)
 
 
 class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -387,7 +389,7 @@ def encode_server(server: Server) -> bytes:
 
 def changed(patch: ServerPatch) -> dict[str, Any]:
     """The fields that a patch sets, by name."""
-    return {name: value for name in _PATCH_FIELDS if (value := getattr(patch, name)) is not UNSET}
+    return {name: value for name, value in zip(_PATCH_FIELDS, _patch_values(patch), strict=True) if value is not UNSET}
 
 
 def evolve(server: Server, event: ServerEvent, at: datetime) -> Server:
