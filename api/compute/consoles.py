@@ -19,9 +19,20 @@ async def open_console(call: Call, server_id: str, protocol: str, kind: str) -> 
     server = await server_of(call, server_id, "os_compute_api:os-remote-consoles")
     must_be_legal(call, "remote-console", server)
     if SUPPORTED.get(kind) != protocol:
-        raise Invalid(f"Unavailable console type {kind}.", hint=f"There is {' and '.join(sorted(SUPPORTED))}.")
+        raise _refusal(protocol, kind)
     console = await grant(call.services, server, kind, call.caller.actor.user_id)
     return console.address(call.root.removesuffix("/compute"))
+
+
+def _refusal(protocol: str, kind: str) -> Invalid:
+    """As Nova: a protocol that is off has nothing to open, one that is on does not know the other's types."""
+    if protocol not in SUPPORTED.values():
+        return Invalid(f"Unavailable console type {kind}.", hint=f"There is {' and '.join(sorted(SUPPORTED))}.")
+    if kind in SUPPORTED:
+        hint = f"It is of the protocol {SUPPORTED[kind]}, not {protocol}."
+    else:
+        hint = f"With {protocol} it is {' or '.join(one for one, of in SUPPORTED.items() if of == protocol)}."
+    return Invalid(f"Invalid console type {kind}", hint=hint)
 
 
 async def create(call: Call) -> Reply:

@@ -229,6 +229,18 @@ async def test_a_password_that_was_not_set_is_a_conflict(deployment: Deployment)
     assert actions["instanceActions"][0]["action"] == "changePassword"
 
 
+async def test_a_console_of_another_protocol_is_told_whose_it_is(deployment: Deployment, server: str) -> None:
+    for protocol, kind, words in (
+        ("vnc", "serial", "Invalid console type serial. It is of the protocol serial, not vnc."),
+        ("serial", "novnc", "Invalid console type novnc. It is of the protocol vnc, not serial."),
+        ("vnc", "spice-html5", "Invalid console type spice-html5. With vnc it is novnc."),
+        ("spice", "spice-html5", "Unavailable console type spice-html5. There is novnc and serial."),
+    ):
+        wanted = {"remote_console": {"protocol": protocol, "type": kind}}
+        answer = await send(deployment, "POST", f"/servers/{server}/remote-consoles", wanted)
+        assert (answer.status_code, told(answer)) == (400, words)
+
+
 async def test_changes_of_tags_are_named_as_nova_names_them(deployment: Deployment) -> None:
     answer = await send(deployment, "POST", "/servers", request_of(deployment, networks=[{"uuid": "{network}"}]))
     server_id: str = answer.json()["server"]["id"]
