@@ -196,7 +196,7 @@ class Commands(SmallAggregates):
             if await self.load("blob", blob_id) is None:
                 await self._blob(blob_id, new.user_data, context)
             new = msgspec.structs.replace(new, user_data_id=blob_id)
-        if new.admin_password:
+        if new.admin_password is not None:
             new = msgspec.structs.replace(new, admin_password=self.settings.seal(new.admin_password))
         events = decide.create(new, self._decision(context, None, now))
         empty = Server(id=new.id)

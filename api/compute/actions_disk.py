@@ -55,7 +55,7 @@ async def _rebuild(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
             params["public_key"] = await public_key_of(call, value["key_name"], server.user_id)
     if "user_data" in value:
         params["user_data_id"] = await _kept(call, value["user_data"])
-    password = value.get("adminPass") or passwords.generate()
+    password = passwords.given_or_new(value)
     params["admin_password"] = password
     answer = await carry_out(call, "rebuild", server_id, params)
     view = await full_view(call, [answer.server])
@@ -94,7 +94,7 @@ def must_fit(image: Image, server: Server) -> None:
 
 async def _rescue(call: Call, server_id: str, value: dict[str, Any] | None) -> Reply:
     wanted = value or {}
-    password = wanted.get("adminPass") or passwords.generate()
+    password = passwords.given_or_new(wanted)
     server = await server_of(call, server_id, "os_compute_api:os-rescue")
     image_id = wanted.get("rescue_image_ref") or server.image_id
     with state_comes_first(call, "rescue", server):

@@ -88,7 +88,7 @@ async def _evacuate(call: Call, server_id: str, value: dict[str, Any]) -> Reply:
         raise Invalid(
             f"Compute service of {server.host} is still in use.", hint="Evacuation is for hosts that are down."
         )
-    password = value.get("adminPass") or passwords.generate()
+    password = passwords.given_or_new(value)
     params: dict[str, Any] = {"admin_password": password}
     if host is not None:
         params["host"] = host

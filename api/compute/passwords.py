@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 import random
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _GROUPS = ("23456789", "ABCDEFGHJKLMNPQRSTUVWXYZ", "abcdefghijkmnopqrstuvwxyz")
 LENGTH = 12
@@ -14,6 +16,11 @@ LENGTH = 12
 def generate(length: int = LENGTH) -> str:
     """A random password with at least one digit, one upper-case and one lower-case letter."""
     return _made(secrets.SystemRandom(), length)
+
+
+def given_or_new(body: Mapping[str, Any]) -> str:
+    """The `adminPass` of a request, an empty one too, as Nova; else one made up."""
+    return str(body["adminPass"]) if "adminPass" in body else generate()
 
 
 def derived(data_dir: Path, text: str, length: int = LENGTH) -> str:

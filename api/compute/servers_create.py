@@ -196,7 +196,7 @@ async def _earlier(call: Call) -> Earlier:
 
 def _password(call: Call, wanted: dict[str, Any]) -> str:
     """The one asked for, else a new one; repeating a request with its key has to make the same one again."""
-    if wanted.get("adminPass"):
+    if "adminPass" in wanted:
         return str(wanted["adminPass"])
     if call.context.idempotency_key is None:
         return passwords.generate()

@@ -61,7 +61,7 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
     must_be_served(new.image_properties)
     seconds = context.deadline_seconds or rule.deadline_seconds
     params: dict[str, Any] = {}
-    if new.admin_password:
+    if new.admin_password is not None:
         params["admin_password"] = new.admin_password
     operation = Operation(
         request_id=context.request_id,

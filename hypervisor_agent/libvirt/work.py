@@ -122,7 +122,8 @@ class Work:
         if now != record.spec or record.letting_go:
             record.spec, record.letting_go = now, ()  # it starts with all its devices: nobody asked this one
             self.remember(record)
-        spec = msgspec.structs.replace(now, admin_password=admin_password or now.admin_password)
+        password = now.admin_password if admin_password is None else admin_password
+        spec = msgspec.structs.replace(now, admin_password=password)
         has_drive = self.files.config_drive.exists()
         if has_drive:
             await self.describe(spec)

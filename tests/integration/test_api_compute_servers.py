@@ -327,6 +327,20 @@ async def test_images_are_there_from_acceptance_and_not_after_a_refusal(deployme
     assert len(await deployment.system.read.resources("image")) == before
 
 
+async def test_an_empty_password_is_taken_as_given_and_not_replaced(demo: Api) -> None:
+    ids = demo.deployment.ids
+    wanted = {"name": "open", "flavorRef": "1", "imageRef": ids["image"], "networks": "none", "adminPass": ""}
+    made = (await demo.send("POST", "/servers", {"server": wanted})).json()["server"]
+    assert made["adminPass"] == ""
+    await demo.settle(made["id"])
+    rebuilt = await demo.act(made["id"], {"rebuild": {"imageRef": ids["image"], "adminPass": ""}})
+    assert rebuilt.json()["server"]["adminPass"] == ""
+    assert (await demo.act(made["id"], {"rescue": {"adminPass": ""}})).json() == {"adminPass": ""}
+    assert (await demo.get(f"/servers/{made['id']}"))["server"]["status"] == "RESCUE"
+    assert len((await demo.act(made["id"], {"unrescue": None})).text) == 0
+    assert len((await demo.act(made["id"], {"rescue": None})).json()["adminPass"]) == 12
+
+
 async def test_consoles_are_opened_by_a_token_that_says_what_for(demo: Api, admin: Api) -> None:
     server_id = await demo.create("watched")
     wanted = {"remote_console": {"protocol": "vnc", "type": "novnc"}}

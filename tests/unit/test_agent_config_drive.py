@@ -66,6 +66,11 @@ def test_meta_data_and_user_data() -> None:
     assert files["user_data"] == b"#!/bin/sh\n"
 
 
+def test_an_empty_password_is_none_for_the_guest() -> None:
+    spec = replace(SPEC, admin_password="")
+    assert "admin_pass" not in json.loads(contents(spec, b"")["meta_data.json"])
+
+
 def test_the_iso_is_labelled_and_keeps_lower_case_names(tmp_path: Path) -> None:
     files = contents(SPEC, b"seed")
     write(tmp_path / "config.iso", files)
