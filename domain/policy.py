@@ -34,7 +34,7 @@ def allowed(rule: str, roles: Collection[str], caller_project: str | None, targe
 
     Raises `KeyError` for a rule that does not exist: a policy that nobody wrote must not grant anything.
     """
-    if rule == "ANY":
+    if rule in ("ANY", "removed"):  # what is gone is gone for everybody: the command itself says so
         return True
     if "admin" in roles:
         return True

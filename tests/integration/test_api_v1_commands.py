@@ -118,6 +118,15 @@ async def test_a_dry_run_decides_and_appends_nothing(plane: Plane, demo: httpx.A
     assert (await demo.get(f"/v1/servers/{server_id}")).headers["etag"] == before
 
 
+async def test_a_removed_command_is_gone_for_everybody(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "gone")
+    async with plane.signed_in("admin") as admin:
+        for client in (demo, admin):
+            answer = await give(client, "reset-network", server_id)
+            assert answer.status_code == 410, answer.text
+            assert answer.json()["message"].startswith("This resource is no longer available.")
+
+
 async def test_another_projects_server_does_not_exist(plane: Plane, demo: httpx.AsyncClient) -> None:
     server_id = await plane.create(demo, "private")
     async with plane.signed_in("other") as stranger:
