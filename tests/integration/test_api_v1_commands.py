@@ -124,7 +124,7 @@ async def test_a_removed_command_is_gone_for_everybody(plane: Plane, demo: httpx
         for client in (demo, admin):
             answer = await give(client, "reset-network", server_id)
             assert answer.status_code == 410, answer.text
-            assert answer.json()["message"].startswith("This resource is no longer available.")
+            assert answer.json()["detail"].startswith("This resource is no longer available.")
 
 
 async def test_another_projects_server_does_not_exist(plane: Plane, demo: httpx.AsyncClient) -> None:
