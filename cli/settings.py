@@ -106,13 +106,17 @@ def check(tables: Tables) -> None:
 
 
 def _must_be_in_range(value: Any, kind: type[Any], key: str) -> None:
-    """Numbers count something, and those with a fraction are seconds. A field's `besides` is allowed, too."""
+    """Numbers count something, and those with a fraction are seconds. A field may have a `least` that is not 0; its
+    `besides` is allowed, too.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
-    if value == kind.__dataclass_fields__[key].metadata.get("besides", 0):
+    bounds = kind.__dataclass_fields__[key].metadata
+    least = bounds.get("least", 0)
+    if value == bounds.get("besides", least):
         return
-    if not value >= 0:
-        raise ValueError(f"{value:g} can not be: it has to be 0 or more")
+    if not value >= least:
+        raise ValueError(f"{value:g} can not be: it has to be {least:g} or more")
     if isinstance(value, float) and value > MAX_SECONDS:
         raise ValueError(f"{value:g} is more than {MAX_SECONDS:g} seconds")
 

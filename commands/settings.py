@@ -23,7 +23,8 @@ class CommandSettings:
     conflict_retries: int = 64  # optimistic retries of one command: each is lost only to another one that got through
     deadline_seconds: float | None = None  # overrides every command's own deadline (tests, impatient operators)
     host_down_after: float = 15.0  # no heartbeat for so long: the host counts as down
-    unclaimed_seconds: float = 60.0  # how long an image, volume or address may wait for what it was made or kept for
+    # how long an image, volume or address may wait for what it was made or kept for: longer than from one to the other
+    unclaimed_seconds: float = field(default=60.0, metadata={"least": 1.0})
     grace_seconds: float = 60.0  # how long a guest may take to shut down by itself
     # how long a shelved server stays on its host; 0: not at all, -1: until told
     shelved_offload_seconds: float = field(default=0.0, metadata={"besides": -1.0})

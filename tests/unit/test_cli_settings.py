@@ -54,12 +54,19 @@ def test_what_a_file_can_not_mean_is_refused(text: str, said: str, tmp_path: Pat
             {"shelved_offload_seconds": -2},
         ),
         *({"grace_seconds": float("nan")}, {"reclaim_seconds": float("inf")}),
+        *({"unclaimed_seconds": 0}, {"unclaimed_seconds": 0.9}),
     ],
     ids=str,
 )
 def test_a_table_with_a_wrong_key_or_value_is_refused(table: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match=rf"\[commands\].* {next(iter(table))}"):
         build(CommandSettings, table, "commands", images_dir=tmp_path)
+
+
+def test_a_least_that_is_not_0_is_said_and_allowed() -> None:
+    with pytest.raises(click.UsageError, match=r"unclaimed_seconds: 0 can not be: it has to be 1 or more"):
+        build(CommandSettings, {"unclaimed_seconds": 0}, "commands")
+    assert build(CommandSettings, {"unclaimed_seconds": 1}, "commands").unclaimed_seconds == 1
 
 
 def test_what_stays_until_told_is_minus_one() -> None:
