@@ -14,7 +14,7 @@ import structlog
 from commands.conductor import Conductor
 from commands.handler import Commands
 from commands.hosts import HostWatch
-from commands.lease import LeaseLost, LeaseSeeker
+from commands.lease import LeaseLost, LeaseSeeker, Term
 from commands.lookup import Lookup
 from commands.settings import CommandSettings
 from eventlog.log import EventLog
@@ -65,6 +65,11 @@ class Duty:
                     raise
                 log_.warning("standing by", reason=str(error))
             finally:
-                await self.conductor.stop()
+                # In a task of its own: in one that is being cancelled, a timeout ends as another cancellation before
+                # Python 3.11.3, and what is to follow it would be left undone.
+                await asyncio.create_task(self._leave(self.conductor, term), name="conductor leaves")
                 self.conductor = None
-                await term.give_up()
+
+    async def _leave(self, conductor: Conductor, term: Term) -> None:
+        await conductor.stop()
+        await term.give_up()

@@ -15,8 +15,10 @@ from uuid import uuid4
 import pytest
 
 from cli import process_name
+from commands import reports
 from commands.audit import MachineAudit
 from commands.conductor import MAX_CONCURRENT_STEPS, Conductor
+from commands.duty import Duty
 from commands.lease import CONDUCTOR, KIND, LeaseLost, LeaseSeeker, Term
 from commands.orders import destroy_order
 from domain.resources import Lease, decode
@@ -169,6 +171,29 @@ async def test_of_many_who_want_the_lease_one_gets_it(small: System) -> None:
     seekers = [LeaseSeeker(small.log, small.commands, f"seeker {number}", lambda _: False) for number in range(8)]
     terms = [await one for one in asyncio.as_completed([seeker._attempt() for seeker in seekers])]
     assert sum(term is not None for term in terms) == 1
+
+
+async def test_who_stops_ends_its_work_and_gives_the_lease_up_also_when_reports_can_not_be_drained(
+    small: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "DRAIN_SECONDS", 0.5)
+    await small.conductor.stop()
+    await small.conductor.term.give_up()
+    duty = Duty(small.log, small.commands, small.read, small.settings, small.watch, me="duty", is_gone=lambda _: False)
+    await small.until(lambda: duty.conductor is not None and isinstance(duty.conductor.failed, asyncio.Task))
+    conductor = duty.conductor
+    assert conductor is not None
+    for _ in range(reports.MAX_CONCURRENT_REPORTS):
+        await conductor.reports._slots.acquire()
+    for _ in range(2):
+        await small.log.js.publish("reports.host-1.inventory", b"waits for a slot")
+    subscription = conductor.reports._subscription
+    assert subscription is not None
+    await small.until(lambda: subscription.pending_msgs > 0)
+    await duty.stop()
+    assert conductor._follower is not None
+    assert conductor._follower.failed.done()
+    assert (await lease_of(small)).holder == ""
 
 
 # --- as processes ---------------------------------------------------------------------------------------------------
