@@ -38,7 +38,7 @@ _ACCEPTED: Mapping[str, Fields] = {
         "name description project_id user_id power_state created_at flavor image_id image_properties key_name "
         "public_key user_data_id metadata tags config_drive hostname access_ip_v4 access_ip_v6 disk_config forced_host "
         "pinned_availability_zone instance_name reservation_id launch_index networks_requested block_devices "
-        "security_groups server_group scheduler_hints"
+        "root_tag security_groups server_group scheduler_hints"
     ),
     "delete": _LEFT_GUEST,
     "force-delete": _LEFT_GUEST,

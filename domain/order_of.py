@@ -94,6 +94,7 @@ def guest_of(server: Server, lookups: Lookups) -> GuestSpec:
         admin_password=(lookups.secrets or {}).get("admin_password"),
         availability_zone=server.availability_zone or "nova",
         guest_agent=has_guest_agent(server.image_properties),
+        root_tag=server.root_tag,
     )
 
 

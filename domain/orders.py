@@ -118,6 +118,7 @@ class GuestSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     availability_zone: str = "nova"
     uefi: bool = False
     guest_agent: bool = True  # whether it has the channel of the guest agent
+    root_tag: str | None = None  # its owner's name for the disk made of the image, told to the guest
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -219,6 +219,7 @@ class Server(msgspec.Struct, frozen=True, omit_defaults=True):
     reservation_id: str = ""
     launch_index: int = 0
     root_device_name: str | None = "/dev/vda"
+    root_tag: str | None = None  # of the disk made of its image; a root volume has its tag in its attachment
     progress: int = 0
     fault: ServerFault | None = None
     networks_requested: tuple[NetworkRequest, ...] | None = None  # null = auto, empty = none
@@ -295,6 +296,7 @@ class ServerPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     reservation_id: str | UnsetType = UNSET
     launch_index: int | UnsetType = UNSET
     root_device_name: str | UnsetType | None = UNSET
+    root_tag: str | UnsetType | None = UNSET
     progress: int | UnsetType = UNSET
     fault: ServerFault | UnsetType | None = UNSET
     networks_requested: tuple[NetworkRequest, ...] | UnsetType | None = UNSET

@@ -26,11 +26,14 @@ DEFAULT_TYPES = (None, "", "default", "__DEFAULT__")
 
 @dataclass(frozen=True)
 class BootSource:
-    """`image_id` is null for a server that boots from a volume: that is how everybody knows it as one."""
+    """`image_id` is null for a server that boots from a volume: that is how everybody knows it as one. `root_tag` is
+    the tag of the disk made of the image.
+    """
 
     image_id: str | None = None
     image_properties: dict[str, str] = field(default_factory=dict)
     block_devices: tuple[BlockDevice, ...] = ()
+    root_tag: str | None = None
 
     @property
     def reserved(self) -> list[str]:
@@ -79,7 +82,7 @@ async def boot_source(
         if image is None or image.id != root.source_id:
             image = await _image(call, str(root.source_id))
         _must_fit(image, flavor)
-        return BootSource(image.id, dict(image.properties), made)
+        return BootSource(image.id, dict(image.properties), made, root.tag)
     properties = next(properties for device, properties in found if device.boot_index == 0)
     if int(properties.get("min_ram") or 0) > flavor.ram:
         raise Invalid("Flavor's memory is too small for requested image.")

@@ -88,6 +88,7 @@ async def carry_out(call: Call) -> Created:
         "image_id": source.image_id,
         "image_properties": source.image_properties,
         "block_devices": source.block_devices,
+        "root_tag": source.root_tag,
         "description": wanted.get("description") or None,
         "metadata": wanted.get("metadata", {}),
         "tags": tuple(dict.fromkeys(wanted.get("tags", ()))),

@@ -41,6 +41,7 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     config_drive: bool = False
     block_devices: tuple[BlockDevice, ...] = ()
+    root_tag: str | None = None
     networks: tuple[NetworkRequest, ...] | None = None
     security_groups: tuple[str, ...] = ("default",)
     availability_zone: str | None = None
@@ -106,6 +107,7 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
             "launch_index": new.launch_index,
             "networks_requested": new.networks,
             "block_devices": _named(new),
+            "root_tag": new.root_tag,
             "security_groups": new.security_groups,
             "server_group": new.server_group,
             "scheduler_hints": new.scheduler_hints,

@@ -129,7 +129,7 @@ class Work:
             await self.describe(spec)
         await self.define()
         if has_drive and tagged.any_tagged(spec):
-            await self.describe(spec, tagged.devices(spec, await self.guest.definition()))
+            await self.describe(spec, tagged.devices(spec, await self.guest.definition(), self.files.disk))
 
     async def define(self) -> None:
         """Let libvirt's definition be what the record says. A guest that runs has it from its next start."""

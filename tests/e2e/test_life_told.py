@@ -57,10 +57,13 @@ def guest(
     (files / "user-data").write_text(USER_DATA)
     typed(shell, "keypair", "create", "--public-key", str(files / "key.pub"), "told")
     network = world.cloud.network.find_network("private").id
+    image = world.cloud.image.find_image("tiny").id
+    root = f"uuid={image},source_type=image,destination_type=local,boot_index=0,tag=system"
     blank = "source_type=blank,destination_type=volume,volume_size=1,delete_on_termination=true,tag=scratch"
     given = ("--key-name", "told", "--user-data", str(files / "user-data"), "--property", "role=db", "--tag", "blue")
     named = ("--hostname", "inside", "--description", "looks inside", "--nic", f"net-id={network},tag=front")
-    words = ("--image", "tiny", "--flavor", "m1.nano", "--block-device", blank, *given, *named, "--wait", "-f", "json")
+    disks = ("--block-device", root, "--block-device", blank)
+    words = ("--flavor", "m1.nano", *disks, *given, *named, "--wait", "-f", "json")
     made = typed(shell, "server", "create", *words, "Told Server").told
     guest = Guest(world, made["id"])
     yield guest
@@ -105,7 +108,10 @@ def test_devices_with_a_tag_are_where_the_guest_is_told(world: World, guest: Gue
     (port,) = world.cloud.network.ports(device_id=guest.id)
     (volume,) = guest.server.attached_volumes
     devices = {one["tags"][0]: one for one in told(guest)["devices"]}
-    assert set(devices) == {"front", "scratch"}
+    assert set(devices) == {"front", "scratch", "system"}
+    assert devices["system"]["path"] == "/dev/vda"
+    place = devices["system"]["address"]
+    assert guest.run(f"ls /sys/bus/pci/devices/{place}/virtio*/block") == "vda"
     assert devices["front"]["mac"] == seen_there(guest, devices["front"]) == port.mac_address
     assert devices["scratch"]["serial"] == volume.id
     assert seen_there(guest, devices["scratch"]) == volume.id[:20]  # as much as virtio carries
@@ -128,7 +134,7 @@ def test_what_changed_is_told_at_the_next_start(world: World, guest: Guest, shel
     read = told(guest)
     assert (read["name"], read["hostname"], read["meta"]) == ("told", "renamed", {"role": "web"})
     devices = {one["tags"][0]: one for one in read["devices"]}
-    assert set(devices) == {"front", "back", "scratch", "more"}
+    assert set(devices) == {"front", "back", "scratch", "more", "system"}
     macs = {port.mac_address for port in world.cloud.network.ports(device_id=guest.id)}
     assert {seen_there(guest, devices[tag]) for tag in ("front", "back")} == macs
     assert seen_there(guest, devices["more"]) == volume.id[:20]
@@ -150,7 +156,7 @@ def test_a_rebuild_tells_another_key_and_other_user_data(
     read = told(guest)
     assert read["keys"] == [{"name": "pem@told.key", "type": "x509", "data": key["public_key"].strip()}]
     assert (read["name"], read["hostname"], guest.server.key_name) == ("again", "again", "pem@told.key")
-    assert {one["tags"][0] for one in read["devices"]} == {"front", "back", "scratch", "more"}
+    assert {one["tags"][0] for one in read["devices"]} == {"front", "back", "scratch", "more", "system"}
     guest.says("CHRONOVA-USERDATA exit=0")
     assert guest.run("cat /data/root/ran") == "other"
     typed(shell, "keypair", "delete", "pem@told.key")

@@ -100,7 +100,7 @@ def test_a_certificate_is_told_as_one() -> None:
 
 DEFINITION = """
 <domain><devices>
-  <disk><target dev="vda"/></disk>
+  <disk><source file="/Guest/disk"/><target dev="vda"/></disk>
   <disk><target dev="vdb"/><serial>volume-1</serial>
     <address type="pci" domain="0x0000" bus="0x00" slot="0x0a" function="0x0"/></disk>
   <disk><target dev="vdc"/><serial>volume-2</serial></disk>
@@ -127,5 +127,16 @@ def test_only_devices_with_a_tag_are_told_and_where_they_are() -> None:
     disk = {"type": "disk", "serial": "volume-1", "path": "/dev/vdb", "bus": "pci", "address": "0000:00:0a.0"}
     nic = {"type": "nic", "mac": "FA:16:3E:00:00:01", "bus": "pci", "address": "0000:00:03.1", "tags": ["dmz"]}
     second = {"type": "disk", "serial": "volume-2", "path": "/dev/vdc", "bus": "none", "address": "none"}
-    found = devices(spec, fromstring(DEFINITION))
+    found = devices(spec, fromstring(DEFINITION), Path("/Guest/disk"))
     assert found == [nic, disk | {"tags": ["backup"]}, second | {"tags": ["nowhere"]}]
+
+
+def test_the_disk_of_the_image_is_told_where_it_is_even_beside_a_rescue_disk() -> None:
+    spec = replace(SPEC, root_tag="system")
+    assert any_tagged(spec)
+    own = {"type": "disk", "path": "/dev/vda", "bus": "none", "address": "none", "tags": ["system"]}
+    assert devices(spec, fromstring(DEFINITION), Path("/Guest/disk")) == [own]
+    rescue = '<disk><source file="/Guest/disk.rescue"/><target dev="vda"/></disk>'
+    beside = '<disk><source file="/Guest/disk"/><target dev="vdb"/></disk>'
+    rescued = fromstring(f"<domain><devices>{rescue}{beside}</devices></domain>")
+    assert devices(spec, rescued, Path("/Guest/disk")) == [own | {"path": "/dev/vdb"}]
