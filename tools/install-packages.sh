@@ -38,7 +38,7 @@ present() {
     case "$1" in
         chromium) command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 ;;
         postgresql) installed postgresql || ls -d /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ;;
-        python3-venv) "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null ;;
+        python3-venv) "${PYTHON:-/usr/bin/python3}" -c 'import ensurepip, venv' 2>/dev/null ;;
         git | make | gcc) command -v "$1" >/dev/null 2>&1 ;;
         *) installed "$1" ;;
     esac

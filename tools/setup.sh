@@ -8,16 +8,6 @@
 # Nothing outside the project changes but system packages and the user's cache (~/.cache/chronova).
 set -eu
 cd "$(dirname "$0")/.."
-
-is_new_enough() {
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
-}
-
-# A distribution builds its Python for speed; one compiled by hand with a shared library takes a third more CPU per
-# command (docs/benchmarks.md).
-python=${PYTHON:-/usr/bin/python3}
-[ "${PYTHON:-}" ] || is_new_enough "$python" || python=python3
-export PYTHON="$python"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/chronova
 
 say() {
@@ -32,6 +22,17 @@ again() {
         sleep "$pause"
     done
     "$@"
+}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# A distribution builds its Python for speed; one compiled by hand with a shared library takes a third more CPU per
+# command (docs/benchmarks.md).
+choose_python() {
+    python=${PYTHON:-/usr/bin/python3}
+    [ "${PYTHON:-}" ] || is_new_enough "$python" || python=python3
 }
 
 nats_server() {
@@ -94,6 +95,7 @@ PYTHON
 }
 
 tools/install-packages.sh "$@"
+choose_python
 nats_server
 environment
 # Its packages may be newer by now than apt's lists say. A machine without guests is one all the same.
