@@ -42,7 +42,7 @@ def up(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
 
     if (values["replicas"] or 1) > 1 and not values["nats"]:
         raise click.UsageError("the embedded NATS is one server: for --replicas, name a cluster with --nats")
-    check(tables)
+    check(tables, values["driver"])
     run_up(UpOptions(data=data, config=config, private=guests_are_ours(tables), **values))
 
 

@@ -96,13 +96,23 @@ def build(kind: type[Any], table: Mapping[str, Any], name: str, **fixed: Any) ->
     return kind(**values, **fixed)
 
 
-def check(tables: Tables) -> None:
-    """Raises `click.UsageError` for what a room of the control plane will refuse: before it is started."""
+def check(tables: Tables, driver: str) -> None:
+    """Raises `click.UsageError` for what a room of the control plane or that driver will refuse: before it is started.
+
+    What `auto` will be is not known yet: then it is an option of any driver, and the agent looks again.
+    """
     from api.services import ApiSettings
     from commands.settings import CommandSettings
 
     build(ApiSettings, tables.api, "api", data_dir=Path())
     build(CommandSettings, tables.commands, "commands", images_dir=Path(), volumes_dir=Path(), seal=str, unseal=str)
+    if tables.driver:
+        from hypervisor_agent.driver import must_know
+
+        try:
+            must_know(driver, tables.driver)
+        except ValueError as error:
+            raise click.UsageError(f"[driver] {error}") from error
 
 
 def _must_be_in_range(value: Any, kind: type[Any], key: str) -> None:

@@ -12,7 +12,7 @@ A driver makes orders true and says what it sees; it decides nothing. Guarantees
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -112,14 +112,34 @@ class Driver(Protocol):
         """Call back, on the event loop that opened the driver, for every change that no order caused."""
 
 
+# What each driver can be told; see their modules.
+OPTIONS: Mapping[str, frozenset[str]] = {
+    "simulated": frozenset({"latency", "failures", "unsupported", "seed", "capacity", "persist"}),
+    "libvirt": frozenset({"stop_guests", "uri"}),
+    "libvirt-test": frozenset({"stop_guests"}),
+}
+
+
+def must_know(name: str, options: Iterable[str]) -> None:
+    """Raises `ValueError` for options that a driver does not have: of any, when the name is `auto`."""
+    known = OPTIONS.get(name, frozenset[str]().union(*OPTIONS.values()))
+    unknown = sorted(set(options) - known)
+    if unknown:
+        whose = f"the driver {name}" if name in OPTIONS else "any driver"
+        raise ValueError(f"{', '.join(unknown)} is no option of {whose}; known are {', '.join(sorted(known))}")
+
+
 def make_driver(name: str, host: str, data_dir: Path, options: Mapping[str, Any] | None = None) -> Driver:
     """The driver of that name for one host. `data_dir` is the host's own directory; `auto` takes the best there is.
 
-    Raises `ValueError` for an unknown name and `OrderFailed` (code `driver_unavailable`) for one this machine lacks.
+    Raises `ValueError` for an unknown name or option, and `OrderFailed` (code `driver_unavailable`) for a driver that
+    this machine lacks.
     """
     given = dict(options or {})
     if name == "auto":
         name = best_driver()
+    if name in OPTIONS:
+        must_know(name, given)
     if name == "simulated":
         from hypervisor_agent.simulated import SimulatedDriver
 

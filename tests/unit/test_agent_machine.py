@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor_agent.driver import best_driver, make_driver
+from hypervisor_agent.driver import best_driver, make_driver, must_know
 from hypervisor_agent.libvirt.machine import EMULATOR, can_run_libvirtd, probe, program
 
 
@@ -20,6 +20,22 @@ def test_auto_takes_the_best_there_is(tmp_path: Path) -> None:
     expected = "libvirt" if can_run_libvirtd() else "libvirt-test"
     assert best_driver() == expected
     assert make_driver("auto", "host-1", tmp_path).name == expected
+
+
+def test_an_option_that_a_driver_does_not_have_is_refused_with_those_that_it_has() -> None:
+    for name, option, words in (
+        (
+            "simulated",
+            "latencies",
+            "latencies is no option of the driver simulated; known are capacity, failures, latency",
+        ),
+        ("libvirt-test", "uri", "uri is no option of the driver libvirt-test; known are stop_guests"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make_driver(name, "host-1", Path("unused"), {option: 1})
+    must_know("auto", ["latency", "uri"])
+    with pytest.raises(ValueError, match="nonsense is no option of any driver; known are capacity"):
+        must_know("auto", ["nonsense"])
 
 
 def test_an_unknown_driver_is_named() -> None:

@@ -76,7 +76,11 @@ def test_what_stays_until_told_is_minus_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[commands]\nnonsense = 1", "[commands]\nreclaim_seconds = -5", "[api]\nnonsense = 1"]
+    "text",
+    [
+        *("[commands]\nnonsense = 1", "[commands]\nreclaim_seconds = -5", "[api]\nnonsense = 1"),
+        *("[driver]\nnonsense = 1", '[driver]\nuri = "qemu:///system"'),
+    ],
 )
 def test_up_refuses_a_table_before_anything_starts(text: str, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
