@@ -6,7 +6,8 @@ a gap: positions follow each other or it stops, and when the archive knows a com
 stops too, for then the log has lost something (`ArchiveForeign`) and the archive is what is left.
 
 One archiver writes to a directory (flock); others wait for it. What it can not write for now (a full disk, NATS away)
-it tries again, and tells when that begins and ends.
+it tries again, and tells when that begins and ends. A directory that is moved away meanwhile is told, too, and it goes
+on in the place that it was given, as a start does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -32,10 +34,15 @@ log_ = structlog.get_logger(__name__)
 
 PERIOD_SECONDS = 5.0
 BATCH = 50  # commits written in one go: how long others on the event loop may have to wait for it
+LOCK = "lock"
 RETRY_SECONDS = 30.0
 STOP_SECONDS = 3.0
 NOT_NOW = (OSError, LogError, NoAnswer, FeedBroken)
 LOG_AWAY = (LogUnavailable, NoAnswer, FeedBroken)
+
+
+class ArchiveMoved(OSError):
+    """The directory that is written to is no longer the one of that name."""
 
 
 class ArchiveForeign(LogError):
@@ -87,14 +94,13 @@ class Archiver:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 if self._lock >= 0:
+                    self._must_be_in_place()
                     await self._catch_up()
         except (TimeoutError, *NOT_NOW) as error:
             log_.warning("the archive is left behind the log", position=self.position, error=str(error))
         await self._rotated()
         self._put_down()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._unlock()
 
     async def _run(self) -> None:
         """The boundary of the archive: the system lives on without it, and says so."""
@@ -123,9 +129,10 @@ class Archiver:
 
     def _locked(self) -> bool:
         if self._lock >= 0:
+            self._must_be_in_place()
             return True
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -133,6 +140,22 @@ class Archiver:
             return False
         self._lock = descriptor
         return True
+
+    def _must_be_in_place(self) -> None:
+        """Let go of a directory that is not there any more under its name. Raises `ArchiveMoved` for it."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.stat(self._directory / LOCK), os.fstat(self._lock)):
+                return
+        self._put_down()
+        self._unlock()
+        raise ArchiveMoved(
+            "it was moved away or replaced while it was in use; what the log has more is copied there anew"
+        )
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     async def _catch_up(self) -> None:
         if self._segment is None:

@@ -242,6 +242,25 @@ async def test_that_nothing_is_archived_is_told_once_and_that_it_is_again(event_
             await archiver.stop()
 
 
+async def test_a_directory_that_is_moved_away_is_told_and_the_log_copied_anew(
+    event_log: EventLog, directory: Path
+) -> None:
+    told: list[str] = []
+    archiver = Archiver(event_log, directory, period=0.01, segment_commits=SEGMENT, changed=told.append)
+    try:
+        head = await event_log.last_position()
+        await until(lambda: archiver.position == head)
+        moved = directory.rename(directory.with_name("moved"))
+        await append_many(event_log, new_id(), 3)
+        head = await event_log.last_position()
+        await until(lambda: told[1:] == [""] and archiver.position == head)
+    finally:
+        await archiver.stop()
+    assert "moved away or replaced" in told[0]
+    await assert_whole(event_log, directory)
+    assert archive.verify(moved, load_public_key(directory.parent / "keys")) is None
+
+
 async def test_a_second_archiver_of_a_directory_tells_that_it_waits(event_log: EventLog, directory: Path) -> None:
     told: list[str] = []
     async with archiving(event_log, directory) as first:
