@@ -13,11 +13,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cli import output
+from cli import output, rundir
 from cli.errors import Stop
 from cli.log_access import LogAccess, log_options
 from cli.options import command
-from cli.settings import Tables
+from cli.settings import PlacePath, Tables, option
 
 if TYPE_CHECKING:
     from eventlog.archive import Entry
@@ -39,10 +39,19 @@ def audit() -> None:
 @audit.command()
 @command
 @log_options
+@option(
+    "--archive",
+    type=PlacePath(path_type=Path, file_okay=False),
+    metavar="DIR",
+    show_default=False,
+    help="The archive to compare the log with; default: that of the last start.",
+)
 @click.argument("file", type=ARCHIVE, required=False)
-def verify(data: Path, config: Path | None, tables: Tables, file: Path | None, access: LogAccess) -> None:
+def verify(
+    data: Path, config: Path | None, tables: Tables, file: Path | None, archive: Path | None, access: LogAccess
+) -> None:
     """Prove the log (or an exported FILE, or the archive's directory): chain, checkpoints, every event a legal move."""
-    asyncio.run(_verify_file(data, access, file) if file is not None else _verify_log(data, access))
+    asyncio.run(_verify_file(data, access, file) if file is not None else _verify_log(data, access, archive))
 
 
 @audit.command()
@@ -75,7 +84,7 @@ def restore(data: Path, config: Path | None, tables: Tables, file: Path, access:
     asyncio.run(_restore(data, access, file, read_models=True))
 
 
-async def _verify_log(data: Path, access: LogAccess) -> None:
+async def _verify_log(data: Path, access: LogAccess, archive: Path | None) -> None:
     from cli.offline import open_place
     from commands.audit import MachineAudit
     from eventlog.checkpoint import load_public_key
@@ -84,7 +93,7 @@ async def _verify_log(data: Path, access: LogAccess) -> None:
     async with open_place(data, access) as place:
         log = place.log
         chain = ChainVerifier(prefix=log.prefix, public_key=load_public_key(data / "keys"), locate=True)
-        machine, copy = MachineAudit(), _Copy(data / "archive")
+        machine, copy = MachineAudit(), _copy(data, archive)
         with output.progress("verifying") as tell:
             last = await log.last_position()
             async for batch in log.scan(upto=last):
@@ -93,7 +102,7 @@ async def _verify_log(data: Path, access: LogAccess) -> None:
         _stop_at(chain.finish())
         _stop_at(copy.what_follows(await log.last_position()))
     if copy.damage:
-        click.echo(f"not compared with the archive from there on: {copy.damage}", err=True)
+        click.echo(f"not compared with the archive{' from there on' if copy.exists else ''}: {copy.damage}", err=True)
     _all_well(chain.position, machine.events, chain.checkpoints)
 
 
@@ -112,11 +121,23 @@ def _check(chain: Any, machine: Any, copy: _Copy, batch: Iterable[Recorded], log
     return None
 
 
+def _copy(data: Path, named: Path | None) -> _Copy:
+    """The archive that was named, else that of the last start. Raises Stop when none is where it was named."""
+    noted = rundir.last_log(data).get("archive")
+    copy = _Copy(named or (Path(noted) if noted else data / "archive"))
+    if named is not None and not copy.exists:
+        raise Stop(f"there is no archive in {named}: name the directory that `chronova up --archive` has", 2)
+    if noted and not copy.exists:
+        copy.damage = f"there is none in {noted}, where the last start had it"
+    return copy
+
+
 class _Copy:
     """The archive beside the log, read along with it. `damage`: from where on it can not be read."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.exists = any(directory.glob("0*"))
         self.damage = ""
         self._entries = self._read()
         self._next = next(self._entries, None)
@@ -140,7 +161,7 @@ class _Copy:
     def _read(self) -> Iterator[Entry]:
         from eventlog import archive
 
-        if not any(self.directory.glob("0*")):
+        if not self.exists:
             return
         try:
             yield from archive.read(self.directory)

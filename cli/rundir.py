@@ -3,7 +3,7 @@
 `DATA/lock` is held by the supervisor for its life (flock: gone with the process). `DATA/run/up.json` says what runs:
 base_url, NATS, the pids. A note whose supervisor is gone is stale; `leftovers` names its processes that still live,
 which must have ended before a new start touches the same files. `DATA/run/log.json` stays when it is stopped: where the
-log and the read models are that the last start used.
+log, its archive and the read models are that the last start used.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def read_note(data: Path) -> dict[str, Any] | None:
 
 
 def last_log(data: Path) -> dict[str, Any]:
-    """What the last `up` noted: `nats`, the addresses of its log, none if that is in the directory; `database`."""
+    """What the last `up` noted: `nats`, the addresses of its log, none if that is in the directory; `database` and
+    `archive`, null if they are in the directory.
+    """
     try:
         note = json.loads(last_log_path(data).read_text())
     except (OSError, ValueError):

@@ -143,7 +143,12 @@ class _Notes:
             "started": {role: rundir.started_at(pid) for role, pid in pids.items()},
         }
         rundir.write_json(rundir.note_path(self._options.data), note)
-        lasting = {"nats": list(self._options.nats), "database": self._options.database}
+        archive = self._options.archive
+        lasting = {
+            "nats": list(self._options.nats),
+            "database": self._options.database,
+            "archive": None if archive is None else str(archive.absolute()),
+        }
         rundir.write_json(rundir.last_log_path(self._options.data), lasting)
         if not all(child.was_ready for child in self._supervisor.children if child.role == "control"):
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cli import rundir
 from eventlog import archive
 from eventlog.checkpoint import load_or_create_key
 from eventlog.envelope import Commit, Event, decode, encode, subject_of
@@ -105,6 +106,29 @@ def test_what_was_cut_off_is_missed_by_the_archive(original: Path, tmp_path: Pat
     assert told.returncode == 1, told.stdout
     assert f"position {len(messages)} " in told.stderr
     assert f"the log ends at {len(messages) - 1}, its archive" in told.stderr
+
+
+def test_an_archive_elsewhere_is_compared_when_it_is_named_or_the_last_start_had_it(
+    original: Path, tmp_path: Path
+) -> None:
+    messages = messages_of(original / "log.jsonl")
+    data, elsewhere = tmp_path / "copy", tmp_path / "elsewhere"
+    for folder in (data, elsewhere):
+        folder.mkdir()
+    shutil.copytree(original / "keys", data / "keys")
+    shutil.copy(original / "log.jsonl", elsewhere / f"{1:020}.jsonl")
+    asyncio.run(fill(data, messages[:-1], sign=False))
+    missed = f"the log ends at {len(messages) - 1}, its archive in {elsewhere} goes on"
+    told = chronova("audit", "verify", data=data)
+    assert told.returncode == 0, told.stderr
+    assert missed in chronova("audit", "verify", "--archive", elsewhere, data=data).stderr
+    rundir.write_json(rundir.last_log_path(data), {"nats": [], "database": None, "archive": str(elsewhere)})
+    assert missed in chronova("audit", "verify", data=data).stderr
+    (elsewhere / f"{1:020}.jsonl").unlink()
+    told = chronova("audit", "verify", data=data)
+    assert (told.returncode, told.stderr.count("not compared with the archive: there is none in")) == (0, 1)
+    told = chronova("audit", "verify", "--archive", elsewhere, data=data)
+    assert (told.returncode, f"there is no archive in {elsewhere}" in told.stderr) == (2, True)
 
 
 def test_the_archive_knows_where_it_begins_without_a_checkpoint(original: Path, tmp_path: Path) -> None:
