@@ -9,6 +9,8 @@ import msgspec
 from domain.decide.context import Context
 from domain.errors import Conflict, Invalid, NotFound
 from domain.image_properties import must_be_served
+from domain.machine import MACHINE
+from domain.machine.refusal import host_down
 from domain.server import Server, VolumeAttachment
 
 
@@ -82,6 +84,13 @@ def _check_resize(server: Server, params: dict[str, Any], context: Context) -> N
             "Flavor's disk is too small for requested image.",
             hint=f"The disk has {server.flavor.disk} GB and cannot shrink to {flavor['disk']} GB.",
         )
+
+
+def _check_confirm_resize(server: Server, params: dict[str, Any], context: Context) -> None:
+    """Not a guard of the machine, for Nova looks at it after the states: what is left is given up by the host."""
+    if not context.host_up:
+        down = host_down(MACHINE.rule("confirm-resize"))
+        raise Conflict(down.text(server.id), hint=down.hint, reason=down.reason)
 
 
 def _check_unshelve(server: Server, params: dict[str, Any], context: Context) -> None:
@@ -187,6 +196,7 @@ def _check_create_backup(server: Server, params: dict[str, Any], context: Contex
 
 CHECKS: dict[str, Any] = {
     "resize": _check_resize,
+    "confirm-resize": _check_confirm_resize,
     "unshelve": _check_unshelve,
     "detach-interface": _check_detach_interface,
     "attach-volume": _check_attach_volume,

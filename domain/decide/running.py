@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from domain.decide.context import Decision, StepOutcome
+from domain.errors import NotFound
 from domain.machine import MACHINE, UNCHANGED
 from domain.orders import Fault
 from domain.server import Due, Operation, Server, ServerEvent, ServerFault
@@ -251,6 +252,8 @@ def failed_vm_state(server: Server, operation: Operation, unchanged: bool) -> st
             return wanted
     if operation.command == "resize" and may_stay and "resize_revert" in operation.undone:
         return before  # taken back whole, as Nova does when it rolls a resize back
+    if operation.command == "unshelve" and before == "shelved_offloaded" and not _lost_its_image(server, operation):
+        return before  # what was built is gone again, its image is there: it can be tried anew
     if operation.command == "shelve" and server.power_state == "shutdown" and "stopped" in allowed:
         return "stopped"
     if unchanged and may_stay:
@@ -258,6 +261,13 @@ def failed_vm_state(server: Server, operation: Operation, unchanged: bool) -> st
     if "error" in allowed:
         return "error"
     return before if may_stay else min(allowed)
+
+
+def _lost_its_image(server: Server, operation: Operation) -> bool:
+    """Whether an unshelve ended because there is nothing to come back from."""
+    fault = operation.fault
+    found = server.volume_backed or "find_image" in operation.done
+    return not found and fault is not None and fault.code == NotFound.reason
 
 
 def event_of(operation: Operation) -> str | None:

@@ -52,6 +52,17 @@ async def test_an_unshelve_whose_image_is_gone_ends_with_the_reason(system: Syst
     assert (await system.do("delete", server.id)).vm_state == "deleted"
 
 
+async def test_an_unshelve_that_fails_on_every_host_can_be_tried_again(system: System) -> None:
+    server = await shelved(system)
+    await system.do("update", server.id, {"name": "web-fail-spawn"})
+    server = await system.do("unshelve", server.id)
+    assert (server.vm_state, server.task_state, server.host) == ("shelved_offloaded", None, None)
+    assert (await said(system, server.id, "unshelve")).startswith("failed: ")
+    assert guests(system.directory) == {}
+    await system.do("update", server.id, {"name": "web"})
+    assert (await system.do("unshelve", server.id)).vm_state == "active"
+
+
 async def test_a_build_that_takes_too_long_ends_in_error_and_leaves_nothing(patient: System) -> None:
     patient.set(deadline_seconds=2.0)
     server = await patient.create("web-hang-spawn")

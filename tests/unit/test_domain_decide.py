@@ -257,6 +257,33 @@ def test_a_failed_build_is_tried_elsewhere_or_ends_in_error(fail_at: int) -> Non
     assert state.operation is None
 
 
+@pytest.mark.parametrize("backed", BACKED)
+@pytest.mark.parametrize("broken", ["schedule", "create_disk", "config_drive", "spawn"])
+def test_an_unshelve_that_fails_leaves_the_server_on_the_shelf_to_be_tried_again(broken: str, backed: str) -> None:
+    start = server("shelved_offloaded", **BACKED[backed])
+    state = run(start, decide.accept(start, "unshelve", {}, context()))
+    for _ in range(60):
+        if state.operation is None:
+            break
+        fails = state.operation.step == broken
+        patch = {"host": "host-1"} if state.operation.step == "schedule" and not fails else {}
+        if state.operation.step == "release_host":
+            patch = {"host": None}
+        outcome = StepOutcome(state.operation.step, not fails, patch=patch, fault=Fault("x", "no") if fails else None)
+        state = run(state, decide.advance(state, outcome, NOW))
+    assert (state.vm_state, state.task_state, state.host) == ("shelved_offloaded", None, None)
+    assert not state.guest_exists
+    assert state.shelved_image_id == start.shelved_image_id
+    assert state.fault is not None
+    assert finish(run(state, decide.accept(state, "unshelve", {}, context()))).vm_state == "active"
+
+
+def test_a_resize_is_not_confirmed_while_its_host_is_down() -> None:
+    with pytest.raises(Conflict, match="Service is unavailable at this time"):
+        decide.accept(server("resized"), "confirm-resize", {}, context(host_up=False))
+    assert decide.accept(server("resized"), "confirm-resize", {}, context())
+
+
 @pytest.mark.parametrize("command", ["delete", "force-delete"])
 def test_delete_is_legal_at_every_step_of_every_workflow(command: str) -> None:
     starts = [born()]
