@@ -1,6 +1,7 @@
 """What Nova once had: always 410, or 404 above the microversion that ended it.
 
-Until then the proxies of other services answer 501 here: their services have APIs of their own beside this one.
+Until then the proxies of other services answer 501 here: their services have APIs of their own beside this one. Only
+images are shown (`api.compute.images`).
 """
 
 from __future__ import annotations
@@ -49,11 +50,9 @@ _GONE: tuple[tuple[str, str], ...] = (
 
 # (methods, path, last microversion, the API that has it now).
 _PROXIES: tuple[tuple[str, str, int, str], ...] = (
-    ("GET", "/images", 35, "/image/v2"),
-    ("GET", "/images/detail", 35, "/image/v2"),
-    ("GET DELETE", "/images/{}", 35, "/image/v2"),
-    ("GET POST PUT", "/images/{}/metadata", 38, "/image/v2"),
-    ("GET PUT DELETE", "/images/{}/metadata/{}", 38, "/image/v2"),
+    ("DELETE", "/images/{}", 35, "/image/v2"),
+    ("POST PUT", "/images/{}/metadata", 38, "/image/v2"),
+    ("PUT DELETE", "/images/{}/metadata/{}", 38, "/image/v2"),
     ("GET POST", "/os-baremetal-nodes", 35, "a bare metal service"),
     ("GET DELETE", "/os-baremetal-nodes/{}", 35, "a bare metal service"),
     ("POST", "/os-baremetal-nodes/{}/action", 35, "a bare metal service"),

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.conformance.deployment import HOSTS, Deployment, running
+from tests.system import ADMIN, context
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -311,3 +312,61 @@ async def test_extensions_are_those_that_are_served(deployment: Deployment) -> N
     shown = (await ok(deployment, "demo", "GET", "/extensions"))["extensions"]
     assert "os-keypairs" in {one["alias"] for one in shown}
     assert (await send(deployment, "demo", "GET", "/extensions/os-cells")).status_code == 404
+
+
+async def test_images_are_shown_in_novas_old_form_until_the_image_api_took_over(deployment: Deployment) -> None:
+    commands, server_id = deployment.system.commands, "5a0c2d7e-8f0e-4b52-9a58-222222222222"
+    mine = {"name": "mine", "project_id": deployment.ids["project demo"], "visibility": "private", "status": "saving"}
+    more = {"min_disk": 2, "min_ram": 64, "properties": {"instance_uuid": server_id, "image_type": "snapshot"}}
+    image = await commands.create("image", mine | more, context(ADMIN))
+    await commands.create("image", {"name": "hidden", "visibility": "public", "os_hidden": True}, context(ADMIN))
+
+    async def get(path: str, actor: str = "demo", version: str = "2.35") -> Any:
+        answer = await send(deployment, actor, "GET", path, version=version)
+        return answer.json() if answer.status_code == 200 else answer.status_code
+
+    shown = (await get(f"/images/{image.id}"))["image"]
+    root = f"{deployment.base_url}/compute"
+    links = {one["rel"]: one["href"] for one in shown["links"]}
+    assert links == {
+        "self": f"{root}/v2.1/images/{image.id}",
+        "bookmark": f"{root}/images/{image.id}",
+        "alternate": f"{deployment.base_url}/image/v2/images/{image.id}",
+    }
+    assert {key: shown[key] for key in ("id", "name", "status", "progress", "minDisk", "minRam")} == {
+        "id": image.id,
+        "name": "mine",
+        "status": "SAVING",
+        "progress": 50,
+        "minDisk": 2,
+        "minRam": 64,
+    }
+    assert (shown["metadata"], shown["OS-EXT-IMG-SIZE:size"]) == (more["properties"], None)
+    assert (shown["server"]["id"], len(shown["created"]), shown["updated"][-1]) == (server_id, 20, "Z")
+    assert set(shown) == {
+        *("id", "name", "links", "minRam", "minDisk", "metadata", "created", "updated", "status", "progress"),
+        *("OS-EXT-IMG-SIZE:size", "server"),
+    }
+    listed = (await get("/images"))["images"]
+    assert {one["name"] for one in listed} == {"image", "image2", "mine"}
+    assert {frozenset(one) for one in listed} == {frozenset({"id", "name", "links"})}
+    assert {one["status"] for one in (await get("/images/detail"))["images"]} == {"ACTIVE", "SAVING"}
+    assert [one["name"] for one in (await get("/images/detail?server=" + server_id))["images"]] == ["mine"]
+    assert [one["name"] for one in (await get("/images?status=SAVING&property-image_type=snapshot"))["images"]] == [
+        "mine"
+    ]
+    first = await get("/images?limit=2")
+    (following,) = first["images_links"]
+    second = await get(following["href"].removeprefix(f"{root}/v2.1"))
+    assert sorted(one["name"] for one in first["images"] + second["images"]) == ["image", "image2", "mine"]
+    assert await get(f"/images/{image.id}/metadata", version="2.38") == {"metadata": more["properties"]}
+    assert await get(f"/images/{image.id}/metadata/image_type") == {"meta": {"image_type": "snapshot"}}
+    for path in (f"/images/{image.id}", f"/images/{image.id}/metadata"):
+        assert await get(path, "other") == 404
+    assert await get(f"/images/{image.id}/metadata/none") == 404
+    assert await get("/images?marker=nobody") == 400
+    for path in ("/images", "/images/detail", f"/images/{image.id}"):
+        assert await get(path, version="2.36") == 404
+    assert await get(f"/images/{image.id}/metadata", version="2.39") == 404
+    answer = await send(deployment, "demo", "DELETE", f"/images/{image.id}", version="2.35")
+    assert answer.status_code == 501
