@@ -1,7 +1,7 @@
 """Places in the log as clients give them back: `12.0` is after one event of a commit, `12` after all of a commit.
 
-The first is the id of an event, which its message on a stream and its CloudEvent carry; so whoever was cut off in the
-middle of a commit goes on exactly there.
+The first is the id of an event, which its CloudEvent carries, so that whoever was cut off in the middle of a commit can
+go on exactly there; the second is the id of its message on a stream.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """GET /v1/events/stream: the log as server-sent events, as it grows, one CloudEvent per message.
 
-`id` is that of the event, `<position>.<index>`. A reader that reconnects sends the last one as `Last-Event-ID` and goes
-on after it, in the middle of a commit if it was cut off there; a position alone stands for the whole of its commit.
-Without `Last-Event-ID` (or `?after=`) a stream begins now, and says where that is with an `id` before its first
+A message's `id` is the position of its commit, whose events are written in one go. A reader that reconnects sends the
+last one as `Last-Event-ID` and goes on after that commit. Who may have been cut off in its middle and wants the rest of
+it sends the id of the last event instead, `<position>.<index>`, in the same header or as `after`. Without either a
+stream begins now, and says where that is with an `id` before its first
 message. A comment every 15 s says that the line is alive. Bounded: `MAX_STREAMS` per process, and a reader that does
 not read keeps nothing here but one batch, because the log's feed waits for it. A connection to the log that breaks is
 mended behind the scenes.
@@ -110,7 +111,7 @@ def _chunk(recorded: Recorded, who: Caller, wanted: EventFilter, after: Place) -
     if not (who.is_admin or sees(who, owner_of(recorded.commit))):
         return b""
     return b"".join(
-        b"id: %s\ndata: %s\n\n" % (event["id"].encode(), _encode(event))
+        b"id: %d\ndata: %s\n\n" % (recorded.position, _encode(event))
         for index, event in enumerate(cloud_events(recorded, who))
         if after.is_before(recorded.position, index) and wanted.admits(event, recorded)
     )

@@ -229,10 +229,12 @@ async def test_the_stream_shows_what_happens_and_resumes(plane: Plane, demo: htt
         f"server.stop.{phase}" for phase in ("accepted", "step_started", "step_finished", "succeeded")
     ]
     event = json.loads(messages[0]["data"])
-    assert event["id"] == messages[0]["id"]
+    assert [int(message["id"]) for message in messages] == [
+        json.loads(message["data"])["position"] for message in messages
+    ]
     assert event["subject"] == server_id
-    # A position, which was the id of every event of a commit once, stands for all of it.
-    position = {"Last-Event-ID": str(event["position"])}
+    # A position stands for all of its commit.
+    position = {"Last-Event-ID": messages[0]["id"]}
     assert await read_stream(demo, 2, params={"server": server_id}, headers=position) == messages[2:]
     async with plane.signed_in("other") as stranger:
         foreign = asyncio.create_task(read_stream(stranger, 1, headers={"Last-Event-ID": "0"}))
@@ -248,7 +250,7 @@ async def test_a_stream_cut_after_any_event_goes_on_exactly_there(plane: Plane, 
     query = {"server": server_id}
     listed = [event["id"] for event in (await get(demo, "/v1/events", **query))["events"]]
     whole = await read_stream(demo, len(listed), params=query | {"after": "0"})
-    assert [message["id"] for message in whole] == listed
+    assert [json.loads(message["data"])["id"] for message in whole] == listed
     assert max(int(id.split(".")[1]) for id in listed) > 0
     for count, cut in enumerate(listed[:-1], 1):
         rest = len(listed) - count
