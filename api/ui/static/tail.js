@@ -6,6 +6,7 @@
  */
 
 const LONGEST_HIDDEN = 60_000;
+const AGAIN_AFTER = 2_000;
 
 export class Tail {
   /**
@@ -49,14 +50,19 @@ export class Tail {
   }
 
   /**
-   * The browser mends a broken line by itself, but gives up when it is refused: then the page finds out why, and goes
-   * to the login page when its session is over.
+   * A broken line is opened anew after the last event: the browser itself would go on after its commit. One that was
+   * refused is closed already: then the page finds out why, and goes to the login page when its session is over.
    * @param {EventSource} source
    */
   lost(source) {
     this.tell("Reconnecting", "lost");
-    if (source.readyState !== EventSource.CLOSED || this.source !== source) return;
+    if (this.source !== source) return;
+    const refused = source.readyState === EventSource.CLOSED;
     this.close();
+    if (!refused) {
+      setTimeout(() => document.hidden || this.open(), AGAIN_AFTER);
+      return;
+    }
     this.failures += 1;
     setTimeout(() => this.refresh().then(() => document.hidden || this.open()), this.patience());
   }
@@ -79,7 +85,7 @@ export class Tail {
 
   /** @param {MessageEvent} message */
   take(message) {
-    this.last = message.lastEventId;
+    this.last = JSON.parse(message.data).id;
     const position = Number.parseInt(this.last, 10);
     if (position <= this.shown) return;
     this.position = Math.max(this.position, position);
