@@ -11,6 +11,7 @@ claimed again since it looked, it leaves.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import Any, NamedTuple, cast
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
@@ -316,10 +317,11 @@ async def _give_back(
 
 
 async def release_port(commands: Commands, port_id: str, context: CommandContext) -> None:
-    """Delete a port and free its addresses. A port that is gone already is no error."""
+    """Delete a port and free its addresses. A port that is gone already, or meanwhile, is no error."""
     port = await commands.load("port", port_id)
     if not isinstance(port, Port):
         return
     for ip in port.fixed_ips:
         await _give_back(commands, ip.subnet_id, ip.address, port_id, context)
-    await commands.delete("port", port_id, context)
+    with contextlib.suppress(NotFound):  # the end of a cancelled build gives back what a delete gives back, too
+        await commands.delete("port", port_id, context)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from commands.left_ports import build_port_id
-from commands.networking import allocate_port
+from commands.networking import allocate_port, release_port
 from domain.errors import Unavailable
 from domain.resources import decode
 from domain.server import NetworkRequest
@@ -84,4 +84,12 @@ async def test_ports_of_a_build_whose_conductor_was_killed_go_with_the_server(sy
     await system.commands.server("delete", new.id, {}, context())
     await system.start_conductor()
     assert (await system.settled(new.id)).vm_state == "deleted"
+    assert await leftovers(system) == (0, 0)
+
+
+async def test_a_port_that_two_give_back_at_once_is_given_back(system: System) -> None:
+    port = await allocate_port(
+        system.commands, system.read, network_id=system.network_id, context=context(ADMIN), port_id=new_id()
+    )
+    await asyncio.gather(*(release_port(system.commands, port.id, context(ADMIN)) for _ in range(8)))
     assert await leftovers(system) == (0, 0)
