@@ -55,6 +55,7 @@ SETTLE_PAUSE_SECONDS = 0.1
 SCAN_BATCH = 1000
 SCAN_ATTEMPTS = 5
 SCAN_PAUSE_SECONDS = 0.2
+BEHIND_SECONDS = 5.0  # for a server of a cluster to get what the leader has, before another one is asked
 RECONNECT_PAUSE_SECONDS = 0.1
 NO_ROOM_BYTES = 2 << 20  # a server that had no room for a commit has as little
 
@@ -334,22 +335,30 @@ class EventLog:
         while after < head:
             try:
                 async with self.feed(subject, after=after) as feed:
-                    if not feed.expected:
-                        return
-                    while True:
-                        messages = await feed.batch(batch)
-                        wanted = [self.decode(message) for message in messages if message.position <= head]
+                    pending = feed.expected
+                    while pending or await self._leader_has(subject, after, head):
+                        async with asyncio.timeout(None if pending else BEHIND_SECONDS):
+                            messages = await feed.batch(batch)
+                        wanted = [self.decode(message) for message in messages if after < message.position <= head]
                         if wanted:
                             failures = 0
                             after = wanted[-1].position
                             yield wanted
-                        if len(wanted) < len(messages) or messages[-1].pending == 0 or after >= head:
+                        if messages[-1].position >= head:
                             return
-            except (FeedBroken, NoAnswer) as error:
+                        pending = messages[-1].pending
+                    return
+            except (FeedBroken, NoAnswer, TimeoutError) as error:
                 failures += 1
                 if failures > SCAN_ATTEMPTS:
-                    raise LogUnavailable(f"reading the log broke off after position {after}: {error}") from error
+                    why = str(error) or "the server of the cluster that is read from is behind the others"
+                    raise LogUnavailable(f"reading the log broke off after position {after}: {why}") from error
                 await asyncio.sleep(SCAN_PAUSE_SECONDS * failures)
+
+    async def _leader_has(self, subject: str, after: int, head: int) -> bool:
+        """Whether a commit follows, whatever a feed says: the server of a cluster that serves it may be behind."""
+        following = await self._calls.next_from_leader(subject, after)
+        return following is not None and following.position <= head
 
     async def _get(self, request: Awaitable[Message | None]) -> Recorded | None:
         try:

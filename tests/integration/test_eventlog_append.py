@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 
+from eventlog import log as log_module
 from eventlog.envelope import Recorded
 from eventlog.errors import CommitTooLarge, Conflict, LogUnavailable, StreamMismatch
+from eventlog.feed import Feed, Message
 from eventlog.log import EventLog
 from eventlog.stream import MAX_COMMIT_BYTES
 from tests.eventlog_samples import META, append, append_many, events, new_id
@@ -146,6 +149,27 @@ async def test_scanning_gives_everything_up_to_the_head_in_order(event_log: Even
     assert max(len(batch) for batch in batches) <= 1000
     assert [one.position async for batch in event_log.scan(kind="keypair") for one in batch] == [2501, 2502, 2503]
     assert [one.position async for batch in event_log.scan(10, upto=12) for one in batch] == [11, 12]
+
+
+class BehindFeed(Feed):
+    """As of a server of a cluster that was started again and gets what the others have while it serves the feed."""
+
+    async def open(self, **how: Any) -> None:
+        await super().open(**how)
+        self.expected = 0
+
+    async def batch(self, limit: int) -> list[Message]:
+        return [one._replace(pending=0) for one in await super().batch(min(limit, 2))]
+
+
+async def test_a_server_that_is_behind_ends_no_scan_early(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    await append_many(event_log, new_id(), 5)
+    await append_many(event_log, new_id(), 1, kind="keypair")
+    monkeypatch.setattr(log_module, "Feed", BehindFeed)
+    assert [one.position async for batch in event_log.scan() for one in batch] == [1, 2, 3, 4, 5, 6]
+    assert [one.position async for batch in event_log.scan(kind="server") for one in batch] == [1, 2, 3, 4, 5]
+    assert [one.position async for batch in event_log.scan(1, upto=4) for one in batch] == [2, 3, 4]
+    assert [one async for one in event_log.scan(kind="volume")] == []
 
 
 async def test_scan_last_gives_the_newest_commit_of_every_aggregate_of_a_kind_once(event_log: EventLog) -> None:
