@@ -290,7 +290,6 @@ def _must_be_a_log(file: Path) -> None:
     if not file.exists():
         raise Stop(f"there is no file {file}")
     try:
-        if file.is_file():
-            archive.header_of(file)
+        archive.header_of(archive.segments_of(file)[0] if file.is_dir() else file)
     except archive.ArchiveDamaged as damage:
         raise Stop(f"{file} is no chronova log: {damage.what}") from damage

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import click
 
@@ -26,8 +29,39 @@ SUBCOMMANDS = {
 }
 
 
+class WrongUsage(click.ClickException):
+    """Wrong usage, told in one line as every other error is."""
+
+    exit_code = 2
+
+    def __init__(self, error: click.UsageError) -> None:
+        where = "" if error.ctx is None else f" (see {error.ctx.command_path} --help)"
+        super().__init__(f"{error.format_message().rstrip('.')}{where}")
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"chronova: {self.format_message()}", file=file, err=file is None)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise WrongUsage(error) from error
+
+
 class LazyGroup(click.Group):
     """A group that imports a subcommand's module when it is asked for."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _in_one_line():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _in_one_line():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUBCOMMANDS)

@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from eventlog.envelope import split
 from eventlog.errors import LogError
 from eventlog.log import EventLog
 from eventlog.verify import Finding, verify_chain
@@ -150,7 +151,7 @@ def read_file(path: Path, *, open_end: bool = False) -> Generator[Entry, None, T
                     raise ArchiveDamaged(last + 1, "there are lines after the trailer")
                 return trailer
             digest.update(line)
-            entry = _checked(_decode_entry, line, last + 1, "the line can not be read")
+            entry = _as_the_log_writes(_checked(_decode_entry, line, last + 1, "the line can not be read"))
             count += 1
             first = first or entry.position
             last = entry.position
@@ -158,6 +159,13 @@ def read_file(path: Path, *, open_end: bool = False) -> Generator[Entry, None, T
     if open_end:
         return Trailer(count, first, last, digest.hexdigest())
     raise ArchiveDamaged(last + 1, "the file ends without its trailer")
+
+
+def _as_the_log_writes(entry: Entry) -> Entry:
+    """The entry with its message byte for byte as it was, should a JSON tool have written it with other spaces."""
+    if split(bytes(entry.message)) is not None:
+        return entry
+    return msgspec.structs.replace(entry, message=msgspec.Raw(_encode(msgspec.json.decode(entry.message))))
 
 
 def segments_of(directory: Path) -> list[Path]:

@@ -27,7 +27,8 @@ async def _change_password(call: Call, server_id: str, value: dict[str, Any]) ->
     if await ended(call, server_id, answer.request_id, PASSWORD_SECONDS) is not None:
         action = await call.services.read.action(server_id, answer.request_id)
         if action is not None and action.result == "Error":
-            failed = Conflict(f"Failed to set admin password on {server_id} because {action.text}", reason="not_set")
+            why = action.fault.message if action.fault is not None else action.text
+            failed = Conflict(f"Failed to set admin password on {server_id} because {why}", reason="not_set")
             failed.recorded = True  # it was accepted, and its action says how it ended
             raise failed
     return empty(202)

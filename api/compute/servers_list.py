@@ -58,6 +58,7 @@ _EXACT = {
     "availability_zone": "availability_zone",
 }
 _NUMBERS = ("launch_index", "progress")
+MAX_NUMBER = 2**63 - 1  # no database holds a larger one
 _TIMES = {
     "changes-since": "changes_since",
     "changes-before": "changes_before",
@@ -109,7 +110,7 @@ def _query(call: Call, what: str) -> ServerQuery | None:
             wanted["regex"][ours] = given[name]
     for name in _NUMBERS:
         if name in given:
-            if not given[name].isdigit():
+            if not given[name].isdigit() or int(given[name]) > MAX_NUMBER:
                 return None
             wanted[name] = int(given[name])
     for name, ours in _TIMES.items():

@@ -9,12 +9,13 @@ import msgspec
 
 from api.v1.params import PARAMS
 from api.v1.scope import redacted
-from domain.decide import Context, must_be_possible, refuse
+from domain.decide import Context, must_be_ones_own_lock, must_be_possible, must_have_its_host, refuse
 from domain.errors import NotImplementedHere, Rejected
 from domain.machine import MACHINE
 from domain.policy import allowed
 from domain.server import Server
 from domain.states import status
+from domain.workflows import WORKFLOWS
 
 if TYPE_CHECKING:
     from api.auth import Caller
@@ -57,6 +58,10 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
             must_be_possible(command)
             raise NotImplementedHere(f"{command} is not carried out here.", hint=NOT_HERE, reason="not_carried_out")
         refuse(server, command, context)
+        if command == "unlock":
+            must_be_ones_own_lock(server, context)
+        elif command in WORKFLOWS:
+            must_have_its_host(server, command)
     except Rejected as rejected:
         return rejected
     return None

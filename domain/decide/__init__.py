@@ -6,10 +6,10 @@ events. Whether a command may begin is the machine's word (`domain.machine`); ho
 (`domain.workflows`).
 """
 
-from domain.decide.accepting import MOVES, accept, must_be_possible, refuse
+from domain.decide.accepting import MOVES, accept, must_be_possible, must_have_its_host, refuse
 from domain.decide.context import Context, StepOutcome
 from domain.decide.creating import NewServer, create
-from domain.decide.instant import INSTANT
+from domain.decide.instant import INSTANT, must_be_ones_own_lock
 from domain.decide.running import advance, progress, taken_over
 from domain.decide.watching import expire, looked_at, observe, resolve_stuck, runs_though_stopped, synced
 
@@ -24,7 +24,9 @@ __all__ = [
     "create",
     "expire",
     "looked_at",
+    "must_be_ones_own_lock",
     "must_be_possible",
+    "must_have_its_host",
     "observe",
     "progress",
     "refuse",

@@ -85,14 +85,14 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
         events: list[ServerEvent] = INSTANT[command](server, params, context)
         return events
     must_be_possible(command)
-    _must_have_its_host(server, command)
+    must_have_its_host(server, command)
     check = CHECKS.get(command)
     if check is not None:
         check(server, params, context)
     return _begin(server, command, params, context)
 
 
-def _must_have_its_host(server: Server, command: str) -> None:
+def must_have_its_host(server: Server, command: str) -> None:
     """Refuse what only a host can do for a server that is on none: nobody would take the order."""
     steps = [step for step in WORKFLOWS[command].steps if step.when is None or step.when(server)]
     if server.host is None and any(step.order for step in steps) and all(step.control != "schedule" for step in steps):

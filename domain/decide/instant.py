@@ -34,12 +34,17 @@ def _lock(server: Server, params: dict[str, Any], context: Context) -> list[Serv
     return _at_once(server, "lock", context, patch, {"reason": params.get("reason")})
 
 
-def _unlock(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+def must_be_ones_own_lock(server: Server, context: Context) -> None:
+    """Refuse to open what an administrator locked."""
     if server.locked_by == "admin" and not context.is_admin:
         raise Forbidden(
             "Policy doesn't allow os_compute_api:os-lock-server:unlock:unlock_override to be performed.",
             hint="An administrator locked this server; ask one to unlock it.",
         )
+
+
+def _unlock(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    must_be_ones_own_lock(server, context)
     return _at_once(server, "unlock", context, {"locked_by": None, "locked_reason": None})
 
 

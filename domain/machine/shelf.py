@@ -47,7 +47,7 @@ RULES = (
         word="unshelve",
         deadline_seconds=1800,
         retries=True,
-        why="Powering-on where the host still holds it, spawning where it was offloaded. One that fails after it was offloaded "
-        "leaves it so; error if its image is gone.",
+        why="Powering-on where the host still holds it, spawning where it was offloaded. One that fails after it was "
+        "offloaded leaves it so; error if its image is gone.",
     ),
 )

@@ -190,6 +190,7 @@ async def test_lists_filter_sort_and_page(deployment: Deployment, demo: Api, adm
         "list-2",
     ]
     assert _names(await demo.get("/servers?tags=list&not-tags=odd&sort_key=display_name")) == ["list-2", "list-0"]
+    assert _names(await demo.get(f"/servers?tags=list&progress={2**63}")) == []
     page = await demo.get("/servers?tags=list&limit=2")
     following = page["servers_links"][0]["href"].partition("/compute/v2.1")[2]
     assert _names(page) + _names(await demo.get(following)) == ["list-2", "list-1", "list-0"]

@@ -118,6 +118,31 @@ async def test_a_dry_run_decides_and_appends_nothing(plane: Plane, demo: httpx.A
     assert (await demo.get(f"/v1/servers/{server_id}")).headers["etag"] == before
 
 
+async def test_what_an_administrator_locked_is_not_its_owners_to_unlock(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "kept")
+    async with plane.signed_in("admin") as admin:
+        assert (await give(admin, "lock", server_id)).status_code == 202
+        assert "unlock" in (await admin.get(f"/v1/servers/{server_id}")).json()["commands"]
+        assert "unlock" not in (await demo.get(f"/v1/servers/{server_id}")).json()["commands"]
+        assert (await give(demo, "unlock", server_id)).status_code == 403
+
+
+async def test_what_only_a_host_can_do_is_not_legal_on_none(plane: Plane, demo: httpx.AsyncClient) -> None:
+    server_id = await plane.create(demo, "nowhere")
+    assert (await give(demo, "shelve", server_id)).status_code == 202
+    assert (await plane.settled(server_id)).vm_state == "shelved_offloaded"
+    async with plane.signed_in("admin") as admin:
+        assert (await give(admin, "reset-state", server_id, state="active")).status_code == 202
+        await plane.settled(server_id)
+        shown = (await admin.get(f"/v1/servers/{server_id}")).json()
+        assert shown["server"]["host"] is None
+        for command in ("reboot-hard", "pause", "rescue", "delete"):
+            tried = await admin.post(
+                "/v1/commands?dry_run=true", json={"type": command, "server_id": server_id, "params": {}}
+            )
+            assert (tried.status_code < 300) == (command in shown["commands"]), (command, tried.text)
+
+
 async def test_a_removed_command_is_gone_for_everybody(plane: Plane, demo: httpx.AsyncClient) -> None:
     server_id = await plane.create(demo, "gone")
     async with plane.signed_in("admin") as admin:

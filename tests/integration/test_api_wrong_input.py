@@ -225,6 +225,7 @@ async def test_a_password_that_was_not_set_is_a_conflict(deployment: Deployment)
     answer = await send(deployment, "POST", f"/servers/{server_id}/action", {"changePassword": {"adminPass": "Sesame"}})
     words = f"Failed to set admin password on {server_id} because "
     assert (answer.status_code, told(answer)[: len(words)]) == (409, words)
+    assert not told(answer).startswith(f"{words}None")
     actions = (await send(deployment, "GET", f"/servers/{server_id}/os-instance-actions", None)).json()
     assert actions["instanceActions"][0]["action"] == "changePassword"
 

@@ -94,3 +94,11 @@ def test_another_log_than_that_of_the_running_system_is_refused(
     assert (refused.exit_code, "with another log than --nats names" in refused.output) == (1, True), refused.output
     same = run(tmp_path, "audit", "verify", "--nats", nats.url)
     assert (same.exit_code, "all holds" in same.output) == (0, True), same.output
+
+
+def test_wrong_usage_is_told_in_one_line() -> None:
+    for words in (["bogus"], ["up", "--bogus"], ["show"], ["machine", "--format", "x"], ["audit", "verify", "a", "b"]):
+        told = CliRunner().invoke(main, words)
+        assert told.exit_code == 2, told.output
+        assert told.output.startswith("chronova: ")
+        assert told.output.count("\n") == 1

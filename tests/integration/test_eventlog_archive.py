@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,18 @@ async def test_tampering_with_the_file_is_found_at_the_first_bad_position(file: 
     assert tamper(*lines[1:]) == 0
     file.write_bytes(original)
     assert archive.verify(file) is None
+
+
+async def test_a_file_that_a_json_tool_wrote_anew_is_found_where_it_says_something_else(file: Path) -> None:
+    entries = [json.loads(line) for line in file.read_bytes().splitlines()]
+
+    def written_anew() -> int:
+        file.write_text("".join(json.dumps(one) + "\n" for one in entries))
+        return position_found(file)
+
+    assert written_anew() == 32, "only the trailer knows that these are not the bytes that were exported"
+    entries[5]["message"]["c"]["meta"]["actor"]["user_name"] = "bob"
+    assert written_anew() == 5
 
 
 async def test_a_restored_log_is_the_same_log(file: Path, event_log: EventLog, log_place: LogPlace) -> None:

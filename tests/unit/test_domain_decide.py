@@ -284,6 +284,13 @@ def test_a_resize_is_not_confirmed_while_its_host_is_down() -> None:
     assert decide.accept(server("resized"), "confirm-resize", {}, context())
 
 
+def test_a_volume_is_not_let_go_while_the_host_is_down() -> None:
+    detach: dict[str, Any] = {"volume_id": "volume-1"}
+    with pytest.raises(Conflict, match="Service is unavailable at this time"):
+        decide.accept(server(), "detach-volume", detach, context(host_up=False))
+    assert decide.accept(server("shelved_offloaded"), "detach-volume", detach, context(host_up=False))
+
+
 @pytest.mark.parametrize("command", ["delete", "force-delete"])
 def test_delete_is_legal_at_every_step_of_every_workflow(command: str) -> None:
     starts = [born()]
