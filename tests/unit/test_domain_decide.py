@@ -266,7 +266,7 @@ def test_an_unshelve_that_fails_leaves_the_server_on_the_shelf_to_be_tried_again
         if state.operation is None:
             break
         fails = state.operation.step == broken
-        patch = {"host": "host-1"} if state.operation.step == "schedule" and not fails else {}
+        patch: dict[str, Any] = {"host": "host-1"} if state.operation.step == "schedule" and not fails else {}
         if state.operation.step == "release_host":
             patch = {"host": None}
         outcome = StepOutcome(state.operation.step, not fails, patch=patch, fault=Fault("x", "no") if fails else None)
