@@ -84,10 +84,13 @@ _SUCCEEDED: Mapping[str, Fields] = {
     "settle": _names("owed guest_exists"),
 }
 
+_FAILED: Mapping[str, Fields] = {"shelve": _names("shelved_image_id shelved_at")}
+
 _PHASES: Mapping[str, Mapping[str, Fields]] = {
     "accepted": _ACCEPTED,
     "step_finished": _STEP_FINISHED,
     "succeeded": _SUCCEEDED,
+    "failed": _FAILED,
 }
 
 # Commands that are accepted and done in one commit.

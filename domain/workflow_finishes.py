@@ -102,14 +102,15 @@ def reverted(server: Server, operation: Operation, at: datetime, details: dict[s
 
 
 def shelved(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:
-    patch: dict[str, Any] = {
-        "power_state": "shutdown",
-        "shelved_image_id": None if server.volume_backed else operation.params.get("image_id"),
-        "shelved_at": at,
-    }
+    patch = {"power_state": "shutdown"} | on_the_shelf(server, operation, at)
     if offloads_at_once(server):
         return patch | offloaded(server, operation, at, details)
     return patch | {"vm_state": "shelved"}
+
+
+def on_the_shelf(server: Server, operation: Operation, at: datetime) -> dict[str, Any]:
+    """What a shelved server has to come back from, offloaded or not."""
+    return {"shelved_image_id": None if server.volume_backed else operation.params.get("image_id"), "shelved_at": at}
 
 
 def offloaded(server: Server, operation: Operation, at: datetime, details: dict[str, Any]) -> dict[str, Any]:

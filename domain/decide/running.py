@@ -12,6 +12,7 @@ from domain.errors import NotFound
 from domain.machine import MACHINE, UNCHANGED
 from domain.orders import Fault
 from domain.server import Due, Operation, Server, ServerEvent, ServerFault
+from domain.workflow_finishes import on_the_shelf
 from domain.workflows import FOLLOWERS, KEEP, UNDO, WORKFLOWS, Step, Workflow, taken_by
 
 MAX_ATTEMPTS = 3  # hosts tried for one build, as Nova's scheduler.max_attempts
@@ -230,6 +231,8 @@ def settle(decision: Decision, operation: Operation) -> None:
             code=500, message=fault.message[:255], created=decision.now, details=fault.details, reason=fault.code
         ),
     }
+    if operation.command == "shelve" and vm_state == "shelved":
+        patch |= on_the_shelf(server, operation, decision.now)
     if operation.command == "settle" and server.fault is not None:
         patch["fault"] = server.fault  # the reset's word stands; that its settling failed is told by the event
     if server.due is not None and vm_state != operation.vm_state_before:
@@ -254,6 +257,8 @@ def failed_vm_state(server: Server, operation: Operation, unchanged: bool) -> st
         return before  # taken back whole, as Nova does when it rolls a resize back
     if operation.command == "unshelve" and before == "shelved_offloaded" and not _lost_its_image(server, operation):
         return before  # what was built is gone again, its image is there: it can be tried anew
+    if operation.command == "shelve" and before == "shelved":
+        return before  # it is on the shelf; what failed is letting go of the host
     if operation.command == "shelve" and server.power_state == "shutdown" and "stopped" in allowed:
         return "stopped"
     if unchanged and may_stay:

@@ -18,7 +18,8 @@ RULES = (
         events=("compute_shelve_instance", "compute_shelve_offload_instance"),
         word="shelve",
         deadline_seconds=1800,
-        why="Goes on to offload by default. A failure after power-off leaves stopped, as it is (Nova says active).",
+        why="Goes on to offload by default. A failure after power-off leaves stopped, as it is (Nova says active); one "
+        "of the offload leaves it shelved.",
     ),
     CommandRule(
         "shelve-offload",
