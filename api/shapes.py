@@ -6,9 +6,11 @@ For the small APIs, whose bodies are flat. A field that is missing gives the def
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from domain.errors import Invalid
+
+T = TypeVar("T")
 
 LONGEST_NAME = 255
 LONGEST_TEXT = 65535
@@ -25,7 +27,8 @@ def text(body: Mapping[str, Any], key: str, default: Any = REQUIRED, *, longest:
     """A string of at most `longest` characters. With a default of None a null is taken as missing."""
     value = body.get(key)
     if value is None:
-        return _default(key, default)  # type: ignore[no-any-return]  # the default is the caller's own
+        missing: str = _default(key, default)
+        return missing
     if not isinstance(value, str):
         raise Invalid(f"{key} has to be a string")
     if len(value) > longest:
@@ -44,7 +47,8 @@ def name(body: Mapping[str, Any], key: str = "name", default: Any = REQUIRED, *,
 def flag(body: Mapping[str, Any], key: str, default: Any = REQUIRED) -> bool:
     value = body.get(key)
     if value is None:
-        return _default(key, default)  # type: ignore[no-any-return]  # the default is the caller's own
+        missing: bool = _default(key, default)
+        return missing
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in ("true", "false"):
@@ -56,7 +60,8 @@ def number(body: Mapping[str, Any], key: str, default: Any = REQUIRED, *, least:
     """A whole number from `least` to `most`; numbers written as text are taken too, as OpenStack does."""
     value = body.get(key)
     if value is None:
-        return _default(key, default)  # type: ignore[no-any-return]  # the default is the caller's own
+        missing: int = _default(key, default)
+        return missing
     if isinstance(value, str) and value.lstrip("-").isdigit() and len(value) < 20:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -70,7 +75,7 @@ def strings(body: Mapping[str, Any], key: str, default: Any = REQUIRED, *, most:
     """A list of strings."""
     value = body.get(key)
     if value is None:
-        return _default(key, default)  # type: ignore[no-any-return]  # the default is the caller's own
+        return _default(key, default)
     if not isinstance(value, list) or not all(isinstance(one, str) and len(one) <= LONGEST_NAME for one in value):
         raise Invalid(f"{key} has to be a list of strings of at most {LONGEST_NAME} characters")
     if len(value) > most:
@@ -82,7 +87,7 @@ def mapping(body: Mapping[str, Any], key: str, default: Any = REQUIRED) -> dict[
     """An object."""
     value = body.get(key)
     if value is None:
-        return _default(key, default)  # type: ignore[no-any-return]  # the default is the caller's own
+        return _default(key, default)
     if not isinstance(value, dict):
         raise Invalid(f"{key} has to be an object")
     return value
@@ -101,7 +106,7 @@ def string_mapping(body: Mapping[str, Any], key: str, default: Any = REQUIRED, *
     return value
 
 
-def _default(key: str, default: Any) -> Any:
+def _default(key: str, default: T | _Required) -> T:
     if isinstance(default, _Required):
         raise Invalid(f"{key} is missing")
     return default

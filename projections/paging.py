@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Select, Table, and_, func, or_
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, Select, Table, and_, func, or_
 
 from projections.query import InvalidQuery, bounded
 
@@ -31,9 +31,9 @@ def order_of(table: Table, sort: Sequence[tuple[str, str]], aliases: Mapping[str
     return order
 
 
-def _filled(column: Any) -> ColumnElement[Any]:
+def _filled(column: Column[Any]) -> ColumnElement[Any]:
     if not column.nullable:
-        return column  # type: ignore[no-any-return]  # a Column, which the tables do not type more closely
+        return column
     return func.coalesce(column, -1 if isinstance(column.type, (BigInteger, Integer)) else "")
 
 

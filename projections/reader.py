@@ -40,7 +40,7 @@ class ReadConnection:
     def is_broken_by(self, error: BaseException) -> bool:
         if isinstance(error, DBAPIError):
             return error.connection_invalidated
-        return self._connection.dialect.is_disconnect(error, self._driver, None)  # type: ignore[arg-type]  # typed by Protocol
+        return self._connection.dialect.is_disconnect(error, self._driver, None)  # type: ignore[arg-type]  # any error may be asked about
 
     def close(self) -> None:
         self._connection.close()

@@ -29,6 +29,7 @@ from eventlog.log import EventLog
 from eventlog.nats_server import EmbeddedNats
 from projections.projector import Projector
 from projections.read_model import ReadModel
+from tests.http_server import HttpServer
 
 WAIT_SECONDS = 60.0
 KEEP_SECONDS = 600  # a connection that waits for its client's next request is not closed under it
@@ -115,8 +116,7 @@ async def _serving(services: Services) -> AsyncIterator[str]:
         timeout_graceful_shutdown=1,
         timeout_keep_alive=KEEP_SECONDS,
     )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner's own stay
+    server = HttpServer(config)
     task = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(WAIT_SECONDS):

@@ -39,6 +39,7 @@ from hypervisor_agent.link import NatsAccess
 from hypervisor_agent.process import AgentSettings, serve
 from projections.projector import Projector
 from projections.read_model import ReadModel
+from tests.http_server import HttpServer
 
 PASSWORD = "correct horse battery staple"
 WAIT_SECONDS = 60.0
@@ -172,8 +173,7 @@ async def _serving(plane: Plane) -> AsyncIterator[None]:
         timeout_graceful_shutdown=1,
         timeout_keep_alive=KEEP_SECONDS,
     )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner's own stay
+    server = HttpServer(config)
     task = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(WAIT_SECONDS):

@@ -3,10 +3,11 @@
 A message's `id` is the position of its commit, whose events are written in one go. A reader that reconnects sends the
 last one as `Last-Event-ID` and goes on after that commit. Who may have been cut off in its middle and wants the rest of
 it sends the id of the last event instead, `<position>.<index>`, in the same header or as `after`. Without either a
-stream begins now, and says where that is with an `id` before its first
-message. A comment every 15 s says that the line is alive. Bounded: `MAX_STREAMS` per process, and a reader that does
-not read keeps nothing here but one batch, because the log's feed waits for it. A connection to the log that breaks is
-mended behind the scenes.
+stream begins now, and says where that is with an `id` before its first message.
+
+A comment every 15 s says that the line is alive. Bounded: `MAX_STREAMS` per process, and a reader that does not read
+keeps nothing here but one batch, because the log's feed waits for it. A connection to the log that breaks is mended
+behind the scenes.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from api.middleware import Authentication, BodyLimit, RequestContext
 from api.services import ApiSettings, Services
 from domain.resources import User
 from eventlog.nats_server import EmbeddedNats
+from tests.http_server import HttpServer
 from tests.system import ADMIN, System, context
 
 HOSTS = ("host1", "host2", "host3")
@@ -162,17 +163,12 @@ def _app(services: Services) -> Starlette:
     return app
 
 
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """The test runner's own stay."""
-
-
 @asynccontextmanager
 async def _serving(deployment: Deployment) -> AsyncIterator[None]:
     config = uvicorn.Config(
         _app(deployment.services), port=0, log_level="error", lifespan="off", ws="none", timeout_keep_alive=KEEP_SECONDS
     )
-    server = _Server(config)
+    server = HttpServer(config)
     task = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(WAIT_SECONDS):
