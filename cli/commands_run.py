@@ -113,7 +113,11 @@ def _conductor(data: Path, config: Path | None, tables: Tables, **values: Any) -
 
 def _projector(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
     """The projector: keeps the read models equal to the log."""
-    _control(data, tables, {"projector"}, values | {"role": "projector"})
+    from cli import roles
+
+    if values["database"]:
+        preflight.database_must_answer(values["database"])
+    roles.run(roles.projector(_role_options(data, tables, **values, role="projector")))
 
 
 def _archive(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
@@ -125,8 +129,8 @@ def _archive(data: Path, config: Path | None, tables: Tables, **values: Any) -> 
 
 
 def _together(data: Path, config: Path | None, tables: Tables, **values: Any) -> None:
-    """API, conductor and projector in one process."""
-    _control(data, tables, {"api", "conductor", "projector"}, values | {"role": "control"})
+    """API and conductor in one process: the control plane but for the projector."""
+    _control(data, tables, {"api", "conductor"}, values | {"role": "control"})
 
 
 def _agent(data: Path, config: Path | None, tables: Tables, host: tuple[str, ...], driver: str, **values: Any) -> None:

@@ -1,9 +1,9 @@
 """One role's process: composes the rooms by hand, tells that it is ready, and drains when it is told to stop.
 
-`control` is api, conductor and projector in one event loop; `api`, `conductor` and `projector` are the same functions
-alone, for more than one machine. `archive` is always alone: its work is steady and nobody waits for it. SIGTERM,
-SIGINT, SIGHUP drain: no new requests, the open ones are finished, steps in hand are left to the next start, which
-continues from the log. A role that can not go on ends with an exception, and its supervisor starts it again.
+`control` is api and conductor in one event loop; `api` and `conductor` are the same functions alone, for more than one
+machine. `projector` and `archive` are always alone: their work is steady, and on another processor takes nobody's time.
+SIGTERM, SIGINT, SIGHUP drain: no new requests, the open ones are finished, steps in hand are left to the next start,
+which continues from the log. A role that can not go on ends with an exception, and its supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ NATS_SECONDS = 10.0
 NATS_PAUSE_SECONDS = 0.2
 REQUESTS_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75  # a client that waits for its server between two requests keeps its connection
+BUILDING_SECONDS = 3600.0  # the read models of a log of many millions of events
 HOSTS_SECONDS = 30.0
 HOSTS_PAUSE_SECONDS = 0.02
 HOSTS_A_LOOK = 50  # looking at all of more hosts takes so long that there is a longer pause before the next time
@@ -118,12 +119,30 @@ async def agent(options: RoleOptions) -> None:
 
 
 async def control(options: RoleOptions, parts: frozenset[str]) -> None:
-    """The named parts of the control plane (api, conductor, projector) on one event loop, until a signal."""
+    """The named parts of the control plane (api, conductor) on one event loop, until a signal."""
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
-        failures = await _start_parts(options, parts, stack, stop)
-        gc.freeze()  # what is there now stays: no collection needs to look at it
-        await _until(stop, failures)
+        starting = asyncio.create_task(_start_parts(options, parts, stack, stop), name="start")
+        stack.push_async_callback(_cancel, starting)  # a read model that is being built may last
+        await _until(stop, [starting])
+        if starting.done():
+            gc.freeze()  # what is there now stays: no collection needs to look at it
+            await _until(stop, starting.result())
+
+
+async def projector(options: RoleOptions) -> None:
+    """The read models, kept equal to the log, until a signal."""
+    from projections.projector import Projector
+
+    stop = stop_on_signals()
+    async with AsyncExitStack() as stack:
+        log = await open_log(options, stop)
+        stack.push_async_callback(log.close)
+        projector = await Projector.start(log, options.database)
+        stack.push_async_callback(projector.stop)
+        stack.push_async_callback(projector.catch_up)
+        tell("ready")
+        await _until(stop, [projector.failed])
 
 
 async def archive(options: RoleOptions) -> None:
@@ -168,21 +187,11 @@ async def _start_parts(
     from commands.hosts import HostWatch
     from commands.settings import CommandSettings
     from eventlog.checkpoint import load_or_create_key
-    from projections.projector import Projector
     from projections.read_model import ReadModel
 
     failures: list[asyncio.Future[Any]] = []
     log = await open_log(options, stop)
     stack.push_async_callback(log.close)
-    if "projector" in parts:
-        projector = await Projector.start(log, options.database, announce=not parts >= {"api", "conductor"})
-        stack.push_async_callback(projector.stop)
-        stack.push_async_callback(projector.catch_up)
-        failures.append(projector.failed)
-    if not parts & {"conductor", "api"}:
-        tell("ready")
-        return failures
-
     api_settings = build(ApiSettings, options.tables.api, "api", data_dir=options.data)
     fernet = Fernet(keys.secret(options.data, "secrets"))
     settings = build(
@@ -194,7 +203,10 @@ async def _start_parts(
         seal=lambda text: fernet.encrypt(text.encode()).decode(),
         unseal=lambda text: fernet.decrypt(text.encode()).decode(),
     )
-    read = await ReadModel.open(options.database, nats=None if "projector" in parts else log.nc)
+    if parts == {"api", "conductor"}:  # all clients are this process's
+        read = await ReadModel.open(options.database, nats=log.nc, timeout=BUILDING_SECONDS, sole_reader=True)
+    else:
+        read = await ReadModel.open(options.database, nats=log.nc)
     stack.push_async_callback(read.close)
     watch = HostWatch(log, settings.host_down_after)
     await watch.start()

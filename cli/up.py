@@ -1,7 +1,8 @@
 """`chronova up`: everything in one go. Composes the processes; `supervisor` keeps them alive.
 
     supervisor ── nats-server          the log (unless --nats)
-              ├── control              api + conductor + projector in one event loop
+              ├── control              api + conductor in one event loop
+              ├── projector            the read models
               ├── archive              a copy of the log in files
               └── agent-<host>, ...    one process per host with libvirt, else one for all hosts ("agents")
 
@@ -267,6 +268,14 @@ def _children(
         access(CONTROL_USER, f"nats-{CONTROL_USER}"),
         (listener.fileno(),),
     )
+    # Folding commits into rows takes as long as accepting them, so it has a processor of its own.
+    projector = Child(
+        "projector",
+        [*chronova, "projector", *common, *replicas],
+        logs / "projector.log",
+        access(CONTROL_USER, f"nats-{CONTROL_USER}"),
+        ends_last=True,  # it writes what the others still did
+    )
     archive = Child(
         "archive",
         [*chronova, "archive", *common, *replicas, *place],
@@ -288,7 +297,7 @@ def _children(
         )
         for role, hosts in groups.items()
     ]
-    return [control, *agents, archive]
+    return [projector, control, *agents, archive]
 
 
 def _must_have_room(data: Path) -> None:

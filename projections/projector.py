@@ -1,10 +1,10 @@
 """The projector: follows the log and keeps the read models equal to its fold.
 
-Owns the writing of every table. While it writes a batch the next one gathers, so batches grow with the load and a lone
-commit is written at once. On SQLite it is written right here, a little at a time: that takes less than handing it to a
-thread, and the two then fight for the interpreter. Everything that may wait (a lock, the disk, PostgreSQL) runs in one
-thread of its own. Whoever waits for a position is told as soon as it is committed: in this process directly, in
-others by core NATS.
+Owns the writing of every table. While it writes a batch the next one gathers, so batches grow with the load; a commit
+that somebody waits for is written at once. On SQLite it is written right here, a little at a time: that takes less than
+handing it to a thread, and the two then fight for the interpreter. Everything that may wait (a lock, the disk,
+PostgreSQL) runs in one thread of its own. Whoever waits for a position is told as soon as it is committed: in this
+process directly, in others by core NATS.
 
 Fails loudly: a commit that can not be folded stops it (`failed`), and the read model is then as old as it says. A
 database that is away is tried again until it is back. A read model that is missing, of another schema version, or not
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.envelope import Recorded
@@ -31,16 +33,15 @@ from projections.database import ReadModelUnavailable, connect, name_of
 from projections.file_watch import LOOK_SECONDS, FileWatch
 from projections.rejections import RejectionFollower
 from projections.swap import RebuildInProgress
-from projections.waiting import SUBJECT, Horizon, horizon, news
+from projections.waiting import HURRY, SUBJECT, Horizon, horizon, news, position_in
 from projections.writer import Fenced, Writer
 
 logger = logging.getLogger(__name__)
 
 BATCH = 1000
 # How long a commit waits for others to be written with it, as long as nobody waits for it: a transaction costs as much
-# as the rows of a commit. Whether somebody in another process waits is not known here.
+# as the rows of a commit.
 GATHER_SECONDS = 0.025
-GATHER_SECONDS_FOR_OTHERS = 0.01
 # The most commits that are written in one turn of the event loop: some 10 ms.
 SMALL_BATCH = 100
 # How long a start waits for a rebuild that another process is doing.
@@ -61,11 +62,9 @@ class _FileLost(Exception):
 class Projector:
     """A running projector. Made by `start`."""
 
-    def __init__(self, log: EventLog, url: str, announce: bool) -> None:
+    def __init__(self, log: EventLog, url: str) -> None:
         self._log = log
-        self._announce = announce
         self._url = url
-        self._gather = GATHER_SECONDS_FOR_OTHERS if announce else GATHER_SECONDS
         self._engine = connect(url)
         self._writer = Writer(self._engine)
         self._file = FileWatch(url)
@@ -74,27 +73,27 @@ class Projector:
         self._name = name_of(url)
         self._horizon: Horizon = horizon(self._name)
         self._follower: Follower | None = None
+        self._wanted = 0  # the newest position that somebody waits for
+        self._hurry: Subscription | None = None
         self._rejections = RejectionFollower(log, self._engine, self._thread)
         self._task: asyncio.Task[None] | None = None
         # Done when the projector has stopped: with None after stop(), else with the error that it can not mend.
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def start(
-        cls, log: EventLog, url: str, *, progress: Callable[[int, int], None] | None = None, announce: bool = True
-    ) -> Projector:
-        """Follow `log` into the read model at `url`, building it first if it is not one of this log and version.
-
-        `announce` false saves a message per batch where no other process reads this read model.
-        """
+    async def start(cls, log: EventLog, url: str, *, progress: Callable[[int, int], None] | None = None) -> Projector:
+        """Follow `log` into the read model at `url`, building it first if it is not one of this log and version."""
         await _make_fit(log, url, progress)
-        projector = cls(log, url, announce)
+        projector = cls(log, url)
         projector._horizon.local = True
         projector._horizon.restart(await projector._run_in_thread(projector._writer.load))
         projector._file.opened()
         projector._task = asyncio.create_task(projector._run(), name="projector")
         projector._task.add_done_callback(projector._finished)
         projector._rejections.start()
+        projector._horizon.hurry = projector._be_quick
+        projector._hurry = await log.nc.subscribe(HURRY, cb=projector._on_hurry)
+        await projector._announce()
         return projector
 
     @property
@@ -114,6 +113,9 @@ class Projector:
     async def stop(self) -> None:
         """Stop after the batch in hand, at the latest after STOP_SECONDS for each part."""
         self._horizon.local = False
+        if self._hurry is not None:
+            with contextlib.suppress(nats.errors.Error, OSError):  # the connection may be gone, and with it this
+                await self._hurry.unsubscribe()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=STOP_SECONDS)
@@ -143,8 +145,8 @@ class Projector:
                     self._horizon.replaced()
                     self._rejections.start()
                 self._horizon.advance(position)
-                self._follower = await self._log.follow(position, self._handle, batch=BATCH, gather=self._gather)
-                self._horizon.hurry = self._follower.hurry
+                self._follower = await self._log.follow(position, self._handle, batch=BATCH, gather=GATHER_SECONDS)
+                self._be_quick(self._wanted)
                 try:
                     await self._until_lost(self._follower)
                 finally:
@@ -168,6 +170,26 @@ class Projector:
                 follower.failed.result()
         raise _FileLost(f"the file of the read model is {found}")
 
+    def _be_quick(self, position: int) -> None:
+        """Somebody waits for this position: it is written without gathering, as soon as it arrives."""
+        self._wanted = max(self._wanted, position)
+        if self._follower is not None and self._wanted > self._horizon.position:
+            self._follower.hurry()
+
+    async def _on_hurry(self, message: Msg) -> None:
+        position = position_in(message.data, self._name)
+        if position is None:
+            return
+        if position <= self._horizon.position:
+            await self._announce()  # whoever asks has not heard of it
+        else:
+            self._be_quick(position)
+
+    async def _announce(self) -> None:
+        with contextlib.suppress(nats.errors.Error, OSError):
+            # Lost news is no harm: who waits for it elsewhere looks for itself.
+            await self._log.nc.publish(SUBJECT, news(self._name, self._horizon.position))
+
     def _let_go(self) -> None:
         """Leave the lost file and clear its place."""
         self._file.clear()
@@ -186,13 +208,10 @@ class Projector:
         if position is None:
             position = await self._run_in_thread(lambda: self._writer.apply(batch))
         self._horizon.advance(position)
+        self._be_quick(self._wanted)
+        await self._announce()
         if self._writer.checkpoint_due:
             await self._run_in_thread(self._writer.checkpoint)
-        if not self._announce:
-            return
-        with contextlib.suppress(nats.errors.Error, OSError):
-            # Lost news is no harm: who waits for it elsewhere looks for itself.
-            await self._log.nc.publish(SUBJECT, news(self._name, position))
 
     async def _run_in_thread(self, work: Callable[[], int | None]) -> int:
         # Shielded: a cancelled batch is still written to its end, so that stop() never leaves a transaction open.

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
+from nats.errors import Error as NatsError
 from sqlalchemy import Select, func, select
 from sqlalchemy.exc import DataError
 
@@ -21,7 +22,7 @@ from domain import resources as domain_resources
 from domain.resources import Address, Host, Port, Resource
 from domain.server import Server, decode_server
 from projections import queries, queries_servers
-from projections.database import ReadModelUnavailable, Statements, connect, name_of, version_of
+from projections.database import ReadModelUnavailable, Statements, connect, name_of, parse, version_of
 from projections.facts import position_of
 from projections.file_watch import FileWatch
 from projections.queries import EventQuery
@@ -42,7 +43,7 @@ from projections.rows import (
 )
 from projections.schema import LOG, SCHEMA_VERSION, placement, servers
 from projections.times import to_text
-from projections.waiting import SUBJECT, Horizon, horizon, position_in
+from projections.waiting import HURRY, SUBJECT, Horizon, horizon, news, position_in
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -73,22 +74,35 @@ class ReadModel:
         self._subscription: Subscription | None = None
         self._looking: asyncio.Task[None] | None = None
         self._patience = 0.0
+        self._sole_reader = False
+        self._nats: Client | None = None
+        self._heard = asyncio.Event()  # of a projector
+        self._hurried = 0
+        self._hurrying: asyncio.Task[None] | None = None
         self._url = url
         self._file = FileWatch(url)
 
     @classmethod
-    async def open(cls, url: str, *, nats: Client | None = None, timeout: float = OPEN_SECONDS) -> ReadModel:
+    async def open(
+        cls, url: str, *, nats: Client | None = None, timeout: float = OPEN_SECONDS, sole_reader: bool = False
+    ) -> ReadModel:
         """Wait for a projector to have made the tables. Raises ReadModelUnavailable after `timeout` seconds.
 
         `nats` brings the news of a projector in another process at once; without it they are up to 50 ms late.
+        `sole_reader`: whoever wrote through this process reads through it as well, see `shown`. It waits for a running
+        projector, which has seen to it that the tables are of this log; other readers take the tables that there are.
         """
-        await asyncio.to_thread(_wait_for_tables, url, timeout)
         model = cls(url)
+        if nats is not None:
+            await model._listen(nats)
+        if sole_reader:
+            await model._hear(timeout)
+            model._sole_reader = True
+        else:
+            await _wait_for_tables(url, timeout)
         await model._look()
         model._file.opened()
         model._horizon.on_replaced.append(model._reopen)
-        if nats is not None:
-            model._subscription = await nats.subscribe(SUBJECT, cb=model._on_news)
         model._looking = asyncio.create_task(model._keep_looking(), name="read model position")
         return model
 
@@ -129,10 +143,10 @@ class ReadModel:
     async def shown(self, position: int, timeout: float) -> None:
         """See to it that whoever reads from now on finds this position, as far as that is possible in the time.
 
-        With the projector in this process it is the next read that waits, if it comes that soon; else waiting is done
-        here, for the client may read through another process.
+        The next read waits, if it comes that soon. Where the client may read through another process, waiting is done
+        here.
         """
-        if self._horizon.local:
+        if self._sole_reader or self._horizon.local:
             self._horizon.expected = max(self._horizon.expected, position)
             self._patience = timeout
         else:
@@ -168,8 +182,41 @@ class ReadModel:
                         self._reopen()
                     await self._look()
 
+    def _hurry(self, position: int) -> None:
+        if position > self._hurried:
+            self._hurried = position
+            self._hurrying = asyncio.create_task(self._tell_to_hurry(position))
+
+    async def _tell_to_hurry(self, position: int) -> None:
+        assert self._nats is not None
+        with contextlib.suppress(NatsError, OSError):  # lost, it is written when it has been gathered
+            await self._nats.publish(HURRY, news(self._name, position))
+
+    async def _listen(self, nats: Client) -> None:
+        self._nats = nats
+        self._subscription = await nats.subscribe(SUBJECT, cb=self._on_news)
+        if not self._horizon.local:
+            self._horizon.hurry = self._hurry
+
+    async def _hear(self, timeout: float) -> None:
+        """Wait until a projector tells where it is."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._heard.is_set():
+                    await self._tell_to_hurry(0)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._heard.wait(), OPEN_PAUSE_SECONDS)
+        except TimeoutError:
+            raise ReadModelUnavailable(f"no projector of {self._name} is heard of: start one") from None
+
     async def _on_news(self, message: Msg) -> None:
-        self._horizon.advance(position_in(message.data, self._name))
+        position = position_in(message.data, self._name)
+        if position is None:
+            return
+        self._heard.set()
+        if self._looking is not None and self._file.may_open():
+            self._reopen()  # the news is of another file than the one that is open here
+        self._horizon.advance(position)
 
     # --- servers ------------------------------------------------------------------------------------------------
 
@@ -418,17 +465,12 @@ def _has_tables(url: str) -> bool:
         engine.dispose()
 
 
-def _wait_for_tables(url: str, timeout: float) -> None:
-    import time
-
-    engine = connect(url)
-    try:
-        deadline = time.monotonic() + timeout
-        while version_of(engine) != SCHEMA_VERSION:
-            if time.monotonic() > deadline:
-                raise ReadModelUnavailable(
-                    f"no read model of version {SCHEMA_VERSION} at {engine.url!r}: start a projector"
-                )
-            time.sleep(OPEN_PAUSE_SECONDS)
-    finally:
-        engine.dispose()
+async def _wait_for_tables(url: str, timeout: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while not await asyncio.to_thread(_has_tables, url):
+        if loop.time() > deadline:
+            raise ReadModelUnavailable(
+                f"no read model of version {SCHEMA_VERSION} at {parse(url)!r}: start a projector"
+            )
+        await asyncio.sleep(OPEN_PAUSE_SECONDS)

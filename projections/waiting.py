@@ -1,8 +1,10 @@
 """Waiting for a read model to reach a position: how a client reads its own writes.
 
 One `Horizon` per read model and event loop. A projector in the same process moves it at once; in another process
-it is moved by what arrives on the core NATS subject `projector.position` and, in case that is lost, by looking. News
-name the read model they are about: several may live on one NATS.
+it is moved by what arrives on the core NATS subject `projector.position` and, in case that is lost, by looking. Who
+begins to wait tells the projector, in another process on the subject `projector.hurry`, that it should not gather; of
+a position that it has reached already the projector tells once more. Both name the read model they are about: several
+may live on one NATS.
 """
 
 from __future__ import annotations
@@ -14,20 +16,22 @@ from itertools import count
 from weakref import WeakKeyDictionary
 
 SUBJECT = "projector.position"
+HURRY = "projector.hurry"
 
 
 class Horizon:
     """How far a read model is known to be. `local`: the projector that moves it runs in this process.
 
     `expected` is the newest position that this process has answered for: whoever reads next has to be shown it. `hurry`
-    is called when somebody begins to wait. `on_replaced`: what to call when the tables are in another file than before.
+    is called with the position that somebody begins to wait for. `on_replaced`: what to call when the tables are in
+    another file than before.
     """
 
     def __init__(self) -> None:
         self.position = 0
         self.expected = 0
         self.local = False
-        self.hurry: Callable[[], None] = _nothing
+        self.hurry: Callable[[int], None] = _nothing
         self.on_replaced: list[Callable[[], None]] = []
         self._waiting: list[tuple[int, int, asyncio.Future[bool]]] = []
         self._tie = count()
@@ -57,7 +61,7 @@ class Horizon:
         """Whether the position was reached within `timeout` seconds."""
         if position <= self.position:
             return True
-        self.hurry()
+        self.hurry(position)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         heappush(self._waiting, (position, next(self._tie), future))
@@ -71,7 +75,7 @@ class Horizon:
                 self._waiting = sorted(entry for entry in self._waiting if not entry[2].done())
 
 
-def _nothing() -> None:
+def _nothing(position: int) -> None:
     """There is nobody to hurry."""
 
 
@@ -81,14 +85,14 @@ def _give_up(future: asyncio.Future[bool]) -> None:
 
 
 def news(name: str, position: int) -> bytes:
-    """The message that tells other processes."""
+    """The message that tells other processes of a position: one that is reached, or one that is waited for."""
     return f"{position} {name}".encode()
 
 
-def position_in(message: bytes, name: str) -> int:
-    """The position that a message tells of this read model; 0 if it is about another one."""
+def position_in(message: bytes, name: str) -> int | None:
+    """The position that a message tells of this read model; None if it is about another one."""
     position, _, about = message.decode().partition(" ")
-    return int(position) if about == name and position.isdecimal() else 0
+    return int(position) if about == name and position.isdecimal() else None
 
 
 _horizons: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Horizon]] = WeakKeyDictionary()

@@ -36,7 +36,8 @@ class Role:
 
 ROLES = (
     Role("agents"),  # guests outlive them, orders come again
-    Role("control"),  # API, conductor and read models
+    Role("control"),  # API and conductor
+    Role("projector"),  # the read models; everything else goes on meanwhile
     Role("nats-server"),  # what it acknowledged is there again, the others reconnect
     Role("supervisor", lives=5, kills=1),  # everything dies with it; a second `chronova up` on the old data goes on
 )

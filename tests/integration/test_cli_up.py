@@ -15,13 +15,15 @@ from tests.running import chronova, is_alive, running, until
 
 pytestmark = pytest.mark.xdist_group("chronova up")
 
+PLANE = {"supervisor", "nats-server", "control", "projector", "archive"}
+
 
 def test_a_start_tells_what_runs_and_a_stop_leaves_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as system:
         ready = system.ready
         pids = system.pids
-        assert set(pids) == {"supervisor", "nats-server", "control", "archive", "agents"}
+        assert set(pids) == PLANE | {"agents"}
         assert ready["hosts"] == ["host-1", "host-2"]
         assert all(is_alive(pid) for pid in pids.values())
         with system.client("chronova-admin") as client:
@@ -41,13 +43,13 @@ def test_whatever_dies_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
     with running(tmp_path / "data") as system, system.client() as client:
         address = system.ready["base_url"]
         first = system.create_server(client, "first")
-        for role in ("control", "archive", "agents", "nats-server"):
+        for role in ("control", "projector", "archive", "agents", "nats-server"):
             system.kill(role)
             until(lambda: client.get("/readyz").status_code == 200, f"the API answers after the death of {role}")
             assert system.status(client, first) == "ACTIVE"
             system.create_server(client, f"after-{role}")
         assert system.ready["base_url"] == address
-        assert len(client.get("/compute/v2.1/servers").json()["servers"]) == 5
+        assert len(client.get("/compute/v2.1/servers").json()["servers"]) == 6
 
 
 def test_a_killed_supervisor_takes_everything_along_and_the_next_start_goes_on(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_killed_supervisor_takes_everything_along_and_the_next_start_goes_on(t
         system.process.wait(60)
     with running(data, "--agent-per-host") as system, system.client() as client:
         assert not any(map(is_alive, pids.values()))
-        assert set(system.pids) == {"supervisor", "nats-server", "control", "archive", "agent-host-1", "agent-host-2"}
+        assert set(system.pids) == PLANE | {"agent-host-1", "agent-host-2"}
         assert system.status(client, server) == "ACTIVE"
         answer = client.post(f"/compute/v2.1/servers/{server}/action", json={"os-stop": None})
         assert answer.status_code == 202
@@ -83,6 +85,6 @@ def test_options_come_from_the_environment_and_a_file_too(tmp_path: Path) -> Non
     data = tmp_path / "data"
     with running(data, "--config", str(config), env={"CHRONOVA_AGENT_PER_HOST": "1"}) as system:
         # The option on the command line (two hosts) wins over the file.
-        assert set(system.pids) == {"supervisor", "nats-server", "control", "archive", "agent-host-1", "agent-host-2"}
+        assert set(system.pids) == PLANE | {"agent-host-1", "agent-host-2"}
         assert "Elsewhere" in (data / "clouds.yaml").read_text()
         assert json.loads((data / "run" / "up.json").read_text())["hosts"] == ["host-1", "host-2"]
