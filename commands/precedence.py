@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MOST_SECONDS = 0.2
+MOST_SECONDS = 0.5
 # So many turns of the event loop bring a request that has come to where its command begins.
 TURNS = 4
 
