@@ -366,7 +366,7 @@ class Conductor:
             await asyncio.sleep(WATCH_SECONDS)
             await self._keep_troubles()
             for name, host in list(self.capacity.hosts.items()):
-                up = self._watch.is_up(name)
+                up = self._watch.answers(name)
                 if up == self._up.get(name, host.up):
                     continue
                 self._up[name] = up

@@ -303,14 +303,15 @@ class Commands(SmallAggregates):
             )
 
     def _decision(self, context: CommandContext, server: Server | None, now: datetime) -> Context:
-        host_up = server is None or server.host is None or self.hosts.is_up(server.host)
+        host = None if server is None else server.host
         return Context(
             now=now,
             request_id=context.request_id,
             user_id=context.actor.user_id,
             project_id=context.actor.project_id,
             is_admin=context.is_admin,
-            host_up=host_up,
+            host_up=host is None or self.hosts.is_up(host),
+            host_lacks=self.hosts.lacks(host),
             deadline_seconds=self.settings.deadline_seconds,
             due_after=self.settings.due_after,
         )

@@ -1,8 +1,8 @@
-"""Which hosts answer: heartbeats heard on this connection, and since when a silent one is silent.
+"""What commands may count on: which hosts are up, by heartbeats and by what the log says of them, and what they can do.
 
-Nothing of this is stored: a heartbeat is worth a few seconds. A host counts as up until `down_after` seconds have
-passed in which it could have been heard and was not: since its last heartbeat, since this watch began, or since the
-connection to NATS came back.
+A heartbeat is worth a few seconds, so it is not stored. A host answers until `down_after` seconds have passed in which
+it could have been heard and was not: since its last heartbeat, since this watch began, or since the connection to NATS
+came back. One that an operator forced down is down, whatever it answers.
 """
 
 from __future__ import annotations
@@ -10,15 +10,22 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import aclosing
 from itertools import takewhile
-from typing import Any
+from typing import Any, get_args
 
-from msgspec.json import decode
+from msgspec.json import Decoder, decode
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from domain.orders import Heartbeat
+from domain.orders import Heartbeat, OrderKind
+from domain.resources import Host
+from eventlog.envelope import Recorded
+from eventlog.follower import Follower
 from eventlog.log import EventLog
+
+ORDERS = frozenset(get_args(OrderKind))
+_decode_host = Decoder(Host).decode
 
 
 class HostWatch:
@@ -28,6 +35,8 @@ class HostWatch:
         self._heard: OrderedDict[str, float] = OrderedDict()  # the longest ago first; 0: expected, and not heard yet
         self._since = time.monotonic()
         self._subscription: Subscription | None = None
+        self._hosts: dict[str, Host] = {}  # by name, as the log has them
+        self._follower: Follower | None = None
         self.troubles: dict[str, str] = {}  # of hosts that are heard and can take no orders: why
 
     async def start(self) -> None:
@@ -43,15 +52,29 @@ class HostWatch:
         self._listen_anew()
         self._log.on_reconnect(self._listen_anew)
         self._subscription = await self._log.nc.subscribe("heartbeat.*", cb=heard)
+        self._follower = await self._log.follow(await self._look(), self._changed, kind="host")
 
     async def stop(self) -> None:
+        if self._follower is not None:
+            await self._follower.stop()
         if self._subscription is not None:
             await self._subscription.unsubscribe()
             self._subscription = None
 
     def is_up(self, host: str | None) -> bool:
+        """Whether commands may count on the host."""
         if host is None:
             return False
+        known = self._hosts.get(host)
+        return not (known is not None and known.forced_down) and self.answers(host)
+
+    def lacks(self, host: str | None) -> frozenset[str]:
+        """The orders that it can not carry out, as far as its agent told what it can."""
+        known = None if host is None else self._hosts.get(host)
+        return ORDERS.difference(known.capabilities) if known is not None and known.capabilities else frozenset()
+
+    def answers(self, host: str) -> bool:
+        """Whether it is heard."""
         return time.monotonic() - max(self._heard.get(host, 0.0), self._since) < self.down_after
 
     def expect(self, host: str) -> None:
@@ -73,6 +96,23 @@ class HostWatch:
     def silent_for(self, host: str) -> float:
         """Seconds since the last heartbeat (or since the watch began)."""
         return time.monotonic() - (self._heard.get(host) or self._since)
+
+    async def _look(self) -> int:
+        """Take in every host's newest commit; the position up to which that is so."""
+        position = 0
+        async with aclosing(self._log.scan_last("host")) as newest:
+            async for recorded in newest:
+                await self._changed([recorded])
+                position = recorded.position
+        return position
+
+    async def _changed(self, commits: list[Recorded]) -> None:
+        for recorded in commits:
+            host = _decode_host(recorded.commit.state)
+            if host.deleted:
+                self._hosts.pop(host.name, None)
+            else:
+                self._hosts[host.name] = host
 
     def _listen_anew(self) -> None:
         self._since = time.monotonic()

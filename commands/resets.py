@@ -55,7 +55,7 @@ async def look(commands: Commands, server: Server) -> None:
 
 async def settle(commands: Commands, server: Server) -> bool:
     """Begin to settle what is owed. False: its host does not answer, so it has to come again."""
-    if server.host is not None and server.guest_exists and not commands.hosts.is_up(server.host):
+    if server.host is not None and server.guest_exists and not commands.hosts.answers(server.host):
         return False
     request_id = f"req-{uuid5(NAMESPACE_OID, f'{SETTLE}/{server.id}/{server.version}')}"
     context = decide.Context(

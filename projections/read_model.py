@@ -93,21 +93,26 @@ class ReadModel:
         projector, which has seen to it that the tables are of this log; other readers take the tables that there are.
         """
         model = cls(url)
-        if nats is not None:
-            await model._listen(nats)
-        if sole_reader:
-            await model._hear(timeout)
-            model._sole_reader = True
-        else:
-            await _wait_for_tables(url, timeout)
-        await model._look()
+        try:
+            if nats is not None:
+                await model._listen(nats)
+            if sole_reader:
+                await model._hear(timeout)
+                model._sole_reader = True
+            else:
+                await _wait_for_tables(url, timeout)
+            await model._look()
+        except BaseException:
+            await model.close()
+            raise
         model._file.opened()
         model._horizon.on_replaced.append(model._reopen)
         model._looking = asyncio.create_task(model._keep_looking(), name="read model position")
         return model
 
     async def close(self) -> None:
-        self._horizon.on_replaced.remove(self._reopen)
+        with contextlib.suppress(ValueError):  # of one that was never open
+            self._horizon.on_replaced.remove(self._reopen)
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking], timeout=CLOSE_SECONDS)

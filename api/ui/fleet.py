@@ -17,7 +17,10 @@ from domain.states import status
 from projections.query import InvalidQuery, MarkerNotFound, ServerQuery
 
 PAGE = 100
-CHIPS = ("", "ACTIVE", "SHUTOFF", "BUILD", "VERIFY_RESIZE", "ERROR", "DELETED")
+CHIPS = (
+    *("", "ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED", "RESCUE", "SHELVED", "SHELVED_OFFLOADED"),
+    *("BUILD", "VERIFY_RESIZE", "ERROR", "SOFT_DELETED", "DELETED"),
+)
 FILTERS = ("name", "status", "host")
 HOSTS_SHOWN = 12
 

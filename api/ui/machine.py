@@ -20,7 +20,8 @@ async def machine(request: Request) -> Response:
     at, who = services(request), caller(request)
     server_id = request.query_params.get("server")
     server = await find_server(request, server_id) if server_id else None
-    rules = [rule for rule in MACHINE.commands.values() if not rule.internal]
+    # What creates a server is legal in none of its states: the diagram has it.
+    rules = [rule for rule in MACHINE.commands.values() if not rule.internal and not rule.creates]
     return render(
         request,
         "machine.html",
@@ -33,7 +34,7 @@ async def machine(request: Request) -> Response:
 
 def mark(rule: CommandRule, vm_state: str) -> str:
     """`idle`: legal when no task is in progress; `any`: always; `some`: while some tasks are; empty: refused."""
-    if not rule.exists or rule.creates or vm_state not in rule.guard.vm_states:
+    if not rule.exists or vm_state not in rule.guard.vm_states:
         return ""
     if rule.guard.task_states == NO_TASK:
         return "idle"

@@ -52,6 +52,7 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
         project_id=caller.project_id,
         is_admin=caller.is_admin,
         host_up=server.host is None or services.commands.hosts.is_up(server.host),
+        host_lacks=services.commands.hosts.lacks(server.host),
     )
     try:
         if command not in PARAMS and command not in ELSEWHERE:
@@ -61,7 +62,7 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
         if command == "unlock":
             must_be_ones_own_lock(server, context)
         elif command in WORKFLOWS:
-            must_have_its_host(server, command)
+            must_have_its_host(server, command, context)
     except Rejected as rejected:
         return rejected
     return None

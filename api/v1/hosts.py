@@ -5,6 +5,7 @@ Everybody may see which hosts there are and its own servers on them; capacity ta
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -25,8 +26,12 @@ async def listing(request: Request) -> Response:
     return Json({"hosts": await host_list(services(request), caller(request))})
 
 
+def _in_order(name: str) -> list[tuple[int, str]]:
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"([0-9]+)", name)]
+
+
 async def host_list(at: Services, who: Caller) -> list[dict[str, Any]]:
-    """Every host as the caller may see it, in order of name."""
+    """Every host as the caller may see it, in order of name: host-9 before host-10."""
     own = await at.read.servers(ServerQuery(project_id=listed_project(who)))
     names: dict[str, list[dict[str, str]]] = {}
     for server in own:
@@ -34,12 +39,12 @@ async def host_list(at: Services, who: Caller) -> list[dict[str, Any]]:
             names.setdefault(server.host, []).append({"id": server.id, "name": server.name})
     watch = at.commands.hosts
     shown: list[dict[str, Any]] = []
-    for row in sorted(await at.read.hosts(), key=lambda one: one.host.name):
+    for row in sorted(await at.read.hosts(), key=lambda one: _in_order(one.host.name)):
         host = row.host
         heard = watch.heard_once(host.name)
         entry: dict[str, Any] = {
             "name": host.name,
-            "up": watch.is_up(host.name) and not host.forced_down,
+            "up": not host.forced_down and watch.is_up(host.name),
             "heartbeat_seconds_ago": round(watch.silent_for(host.name), 1) if heard else None,
             "disabled": host.disabled,
             "disabled_reason": host.disabled_reason,

@@ -85,19 +85,28 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
         events: list[ServerEvent] = INSTANT[command](server, params, context)
         return events
     must_be_possible(command)
-    must_have_its_host(server, command)
+    must_have_its_host(server, command, context)
     check = CHECKS.get(command)
     if check is not None:
         check(server, params, context)
     return _begin(server, command, params, context)
 
 
-def must_have_its_host(server: Server, command: str) -> None:
-    """Refuse what only a host can do for a server that is on none: nobody would take the order."""
+def must_have_its_host(server: Server, command: str, context: Context) -> None:
+    """Refuse what only a host can do for a server that is on none, or on one that would fail in the middle of it."""
     steps = [step for step in WORKFLOWS[command].steps if step.when is None or step.when(server)]
-    if server.host is None and any(step.order for step in steps) and all(step.control != "schedule" for step in steps):
+    orders = [step.order for step in steps if step.order is not None]
+    if server.host is None and orders and all(step.control != "schedule" for step in steps):
         refusal = no_host(MACHINE.rule(command))
         raise Conflict(refusal.text(server.id), hint=refusal.hint, reason=refusal.reason, code=refusal.code)
+    # What the host can not do at all the first order tells, before anything has changed.
+    lacking = next((order for order in orders[1:] if order in context.host_lacks), None)
+    if lacking is not None:
+        raise Conflict(
+            f"The host of instance {server.id} can not do {lacking}, which {command} needs.",
+            hint="Nothing was changed. Use a host with another driver.",
+            reason="unsupported",
+        )
 
 
 def _begin(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:

@@ -13,7 +13,11 @@ from domain.server import EventBody, Server, ServerEvent, ServerPatch, evolve
 
 @dataclass(frozen=True)
 class Context:
-    """Who asks, when, and under which request id. `host_up` is what the control plane knows of the server's host."""
+    """Who asks, when, and under which request id.
+
+    `host_up` and `host_lacks` (the orders that it can not carry out) are what the control plane knows of the server's
+    host.
+    """
 
     now: datetime
     request_id: str
@@ -21,6 +25,7 @@ class Context:
     project_id: str | None
     is_admin: bool = False
     host_up: bool = True
+    host_lacks: frozenset[str] = frozenset()
     deadline_seconds: float | None = None
     due_after: Mapping[str, float] = field(default_factory=dict)  # command -> seconds until its follower comes
     why: str = ""  # the reason of a command that nobody typed, for the history

@@ -14,15 +14,16 @@ from commands.streams import REPORTS
 from domain.orders import HostInventory
 from domain.resources import Host
 from eventlog.nats_server import EmbeddedNats
-from tests.system import WAIT_SECONDS, System
+from tests.system import ADMIN, WAIT_SECONDS, System, context
 
 NEVER = 3600.0
 NAMES = tuple(f"host-{number}" for number in range(40))
 _encode = msgspec.json.Encoder().encode
 
 
-def inventory(host: str, memory_mb: int = 4096) -> bytes:
-    return _encode(HostInventory(host, "simulated", "simulated", 1, vcpus=4, memory_mb=memory_mb, disk_gb=40))
+def inventory(host: str, memory_mb: int = 4096, capabilities: tuple[str, ...] = ()) -> bytes:
+    told = HostInventory(host, "simulated", "simulated", 1, vcpus=4, memory_mb=memory_mb, disk_gb=40)
+    return _encode(msgspec.structs.replace(told, capabilities=capabilities))
 
 
 async def settled(system: System) -> None:
@@ -74,3 +75,25 @@ async def test_the_silent_hosts_are_those_that_are_not_up(own_nats: EmbeddedNats
         assert watch.snapshot().keys() == {"once", "expected"}
         assert not watch.heard_once("late")
         await watch.stop()
+
+
+async def test_what_the_log_says_of_hosts_counts_at_once_and_after_a_start(
+    own_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with System.open(own_nats, tmp_path, hosts=()) as system:
+        told = inventory("host-0", capabilities=("power_on", "power_off"))
+        await system.log.js.publish("reports.host-0.inventory", told)
+        await system.until(lambda: "power_on" not in system.watch.lacks("host-0") and system.watch.lacks("host-0"))
+        assert "snapshot" in system.watch.lacks("host-0")
+        assert system.watch.is_up("host-0")
+        await system.commands.update("host", host_id("host-0"), {"forced_down": True}, context(ADMIN))
+        await system.until(lambda: not system.watch.is_up("host-0"))
+        assert system.watch.answers("host-0")
+        started_later = HostWatch(system.log, down_after=NEVER)
+        await started_later.start()
+        assert not started_later.is_up("host-0")
+        assert "snapshot" in started_later.lacks("host-0")
+        assert not started_later.lacks("unknown")
+        await system.commands.update("host", host_id("host-0"), {"forced_down": False}, context(ADMIN))
+        await system.until(lambda: system.watch.is_up("host-0") and started_later.is_up("host-0"))
+        await started_later.stop()

@@ -341,6 +341,27 @@ async def test_a_reader_in_another_process_learns_the_position(event_log: EventL
     await projector.stop()
 
 
+async def test_a_sole_reader_in_another_process_shows_what_was_answered(event_log: EventLog, database_url: str) -> None:
+    world = lively()
+    await append_all(event_log, world)
+    with pytest.raises(ReadModelUnavailable, match="no projector"):
+        await ReadModel.open(database_url, nats=event_log.nc, timeout=0.3, sole_reader=True)
+    fill(database_url, World().log)  # tables, but of another log, and nobody who would make them fit
+    with pytest.raises(ReadModelUnavailable, match="no projector"):
+        await ReadModel.open(database_url, nats=event_log.nc, timeout=0.3, sole_reader=True)
+    projector = await Projector.start(event_log, database_url)
+    waiting._horizons[asyncio.get_running_loop()].clear()
+    reader = await ReadModel.open(database_url, nats=event_log.nc, sole_reader=True)
+    for number in range(20):
+        before = len(world.log)
+        new = world.active(f"new-{number}")
+        last = await append_all(event_log, world, start=before)
+        await reader.shown(last, 60)
+        assert await reader.server(new) == world.servers[new]
+    await reader.close()
+    await projector.stop()
+
+
 async def test_broken_connections_are_replaced(event_log: EventLog, postgres: Postgres) -> None:
     url = postgres.database()
     world = lively()

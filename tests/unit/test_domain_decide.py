@@ -270,6 +270,18 @@ def test_a_volume_is_not_let_go_while_the_host_is_down() -> None:
     assert decide.accept(server("shelved_offloaded"), "detach-volume", detach, context(host_up=False))
 
 
+def test_what_a_host_can_not_finish_is_not_begun() -> None:
+    lacks = context(host_lacks=frozenset({"snapshot", "resize"}))
+    image: dict[str, Any] = {"image_id": "image-1", "name": "left"}
+    with pytest.raises(Conflict, match="can not do snapshot, which shelve needs") as refused:
+        decide.accept(server(), "shelve", image, lacks)
+    assert refused.value.reason == "unsupported"
+    assert decide.accept(server(), "create-image", image, lacks)  # its first order tells it, and changes nothing
+    on_a_volume = server(image_id=None, volumes=(ROOT,))
+    assert decide.accept(on_a_volume, "shelve", {}, lacks)  # no image is made of a volume
+    assert decide.accept(server(), "shelve", image, context())
+
+
 @pytest.mark.parametrize("command", ["delete", "force-delete"])
 def test_delete_is_legal_at_every_step_of_every_workflow(command: str) -> None:
     starts = [born()]
