@@ -89,6 +89,16 @@ async def drop_image(commands: Commands, settings: CommandSettings, image_id: st
     await asyncio.to_thread((settings.images_dir / image_id).unlink, missing_ok=True)
 
 
+async def drop_unfilled(commands: Commands, settings: CommandSettings, image_id: str, context: CommandContext) -> bool:
+    """As `drop_image`, of one that nobody fills any more. False: it was filled meanwhile, or is gone, and stays so."""
+    with contextlib.suppress(NotFound):
+        found = await commands.update("image", image_id, {}, context, verb="fail", check=images.cut_off)
+        if cast(Image, found).status == "killed":
+            await drop_image(commands, settings, image_id, context)
+            return True
+    return False
+
+
 async def discard_image(steps: ImageSteps) -> dict[str, Any]:
     if steps.operation.params.get("image_id"):
         await drop_image(steps.commands, steps.settings, steps.image_id, steps.context)

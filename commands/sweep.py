@@ -30,7 +30,7 @@ from commands.lookup import Lookup
 from commands.networking import take_back
 from commands.one_by_one import by_itself
 from commands.settings import CommandSettings
-from commands.steps_images import drop_image
+from commands.steps_images import drop_unfilled
 from commands.steps_volumes import snapshot_of, spoil
 from commands.too_late import TooLate
 from commands.volume_files import VolumeFiles
@@ -85,9 +85,10 @@ class Sweep:
         for image in await self._read.resources("image", where={"status": UNFINISHED}):
             owner = cast(Image, image).made_for
             with by_itself(image):
-                if _is_due(image, until, owner, server_id) and not await self._wanted(owner, image.id):
+                due = _is_due(image, until, owner, server_id) and not await self._wanted(owner, image.id)
+                # Only the log knows what became of it since: the read model may be behind.
+                if due and await drop_unfilled(self._commands, self._settings, image.id, _context()):
                     log_.warning("an image that nobody fills is deleted", image_id=image.id, server_id=owner)
-                    await drop_image(self._commands, self._settings, image.id, _context())
         for snapshot in await self._read.resources("volume_snapshot", where={"status": "creating"}):
             owner = cast(VolumeSnapshot, snapshot).made_by
             with by_itself(snapshot):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.nats_server import EmbeddedNats
-from tests.system import System, context
+from projections.projector import Projector
+from tests.system import WAIT_SECONDS, System, context
 
 
 async def image_for(system: System, server_id: str, **fields: Any) -> str:
@@ -91,3 +92,17 @@ async def test_what_can_not_be_freed_keeps_nothing_else_from_it(own_nats: Embedd
         await system.conductor.sweep.look_after(server.id, datetime.now(UTC))
         assert [await status(system, "image", one) for one in images] == [None, None]
         assert await status(system, "volume", volume) == "available"
+
+
+async def test_what_was_filled_while_the_read_model_stood_still_stays(own_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with System.open(own_nats, tmp_path, visible_timeout=0.2) as system:
+        server = await system.create()
+        filled, left = await image_for(system, server.id), await image_for(system, server.id)
+        assert await system.read.wait_for(await system.log.last_position(), WAIT_SECONDS)
+        await system.projector.stop()
+        await system.commands.update("image", filled, {"status": "active"}, context(), verb="activate")
+        seen = await system.read.resources("image", where={"status": "queued"})
+        assert {one.id for one in seen} == {filled, left}
+        await system.conductor.sweep.look_after(server.id, datetime.now(UTC))
+        assert [await status(system, "image", one) for one in (filled, left)] == ["active", None]
+        system.projector = await Projector.start(system.log, f"sqlite:///{system.directory / 'read.db'}")
