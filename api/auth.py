@@ -1,20 +1,22 @@
 """Tokens: signed, stateless, and checked against what is true of their user now.
 
 A token is a Fernet message (encrypted and signed with a key of the data directory) that says who signed in, how, for
-which scope and until when. It holds no roles: those are read from the read model when the token is first seen and
-again every `recheck` seconds, so a disabled user, a changed password, a lost role or a revoked token ends it, at once
-in the process that made the change and within that time in every other. In between a check is one look into a dict.
+which scope and until when. It holds no roles: those are read from the read model (or, when that is behind, from the
+log) when the token is first seen and again every `recheck` seconds, so a disabled user, a changed password, a lost role
+or a revoked token ends it, at once in the process that made the change and within that time in every other. In between
+a check is one look into a dict.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +27,9 @@ import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from domain.policy import effective_roles, is_admin
-from domain.resources import ApplicationCredential, Assignment, Project, Role, User
+from domain.resources import ApplicationCredential, Assignment, Project, Resource, Role, User
 from eventlog.envelope import Actor
+from eventlog.errors import LogError
 
 if TYPE_CHECKING:
     from projections.read_model import ReadModel
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 CACHED_TOKENS = 4096
 LONGEST_TOKEN = 2048
 SYSTEM = "all"
+
+Load = Callable[[str, str], Awaitable[Resource | None]]  # (kind, id) -> what the log has, null if it was deleted
 
 
 class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,11 +129,13 @@ class Tokens:
         keys: MultiFernet,
         read: ReadModel,
         *,
+        load: Load | None = None,
         recheck: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._read = read
+        self._load = load
         self._recheck = recheck
         self._clock = clock
         self._cache: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
@@ -174,15 +181,15 @@ class Tokens:
 
     async def resolve(self, claims: Claims, token: str = "") -> Caller | None:
         """The caller as of now, or None if the user, the scope or the roles are gone."""
-        user = await self._read.resource("user", claims.user_id)
+        user = await self._now("user", claims.user_id)
         if not isinstance(user, User) or user.deleted or not user.enabled or password_stamp(user) != claims.stamp:
             return None
-        revoked = await self._read.resource("token_revocation", revocation_id(claims.audit_id))
+        revoked = await self._now("token_revocation", revocation_id(claims.audit_id))
         if revoked is not None and not revoked.deleted:
             return None
         project: Project | None = None
         if claims.scope == "project":
-            held = await self._read.resource("project", claims.target_id)
+            held = await self._now("project", claims.target_id)
             if not isinstance(held, Project) or held.deleted or not held.enabled:
                 return None
             project = held
@@ -207,19 +214,27 @@ class Tokens:
             claims=claims,
         )
 
+    async def _now(self, kind: str, id: str) -> Resource | None:
+        """The resource; from the log where the read model is known to lack what was answered already."""
+        found = await self._read.resource(kind, id)
+        if self._read.is_behind and self._load is not None:
+            with contextlib.suppress(LogError):  # it is away as well: nobody knows better
+                found = await self._load(kind, id)
+        return found
+
     async def roles_of(self, user_id: str, scope: str, target_id: str) -> tuple[str, ...]:
         """The names of the roles assigned to a user in a scope."""
         if scope == "unscoped":
             return ()
-        held = await self._read.resource("assignment", assignment_id(user_id, scope, target_id or SYSTEM))
+        held = await self._now("assignment", assignment_id(user_id, scope, target_id or SYSTEM))
         if not isinstance(held, Assignment) or held.deleted:
             return ()
-        found = [await self._read.resource("role", role_id) for role_id in held.roles]
+        found = [await self._now("role", role_id) for role_id in held.roles]
         return tuple(role.name for role in found if isinstance(role, Role) and not role.deleted)
 
     async def _of_credential(self, credential_id: str, roles: tuple[str, ...]) -> tuple[str, ...]:
         """The roles that an application credential carries and its user still has; none if it is gone or expired."""
-        held = await self._read.resource("application_credential", credential_id)
+        held = await self._now("application_credential", credential_id)
         if not isinstance(held, ApplicationCredential) or held.deleted:
             return ()
         if held.expires_at is not None and held.expires_at.timestamp() <= self._clock():

@@ -101,10 +101,13 @@ class RequestContext:
                 return
             await self.app(scope, receive, send_with_id)
         except Exception as error:
-            _log.exception("unexpected_error", request_id=request_id, method=scope["method"], path=path)
+            refusal = errors.as_rejected(error)
+            if refusal is None or status:
+                _log.exception("unexpected_error", request_id=request_id, method=scope["method"], path=path)
             if status:
                 raise  # half an answer is out: the connection has to break
-            refusal = Rejected(f"{errors.UNEXPECTED}: {type(error).__name__}", code=500, reason="internal_error")
+            if refusal is None:
+                refusal = Rejected(f"{errors.UNEXPECTED}: {type(error).__name__}", code=500, reason="internal_error")
             await errors.render(scope, refusal)(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started

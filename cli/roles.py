@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,9 @@ FIRST_CHECKPOINT_SECONDS = 20.0  # after the start: the start has other work
 LAST_CHECKPOINT_SECONDS = 3.0
 GC_OBJECTS = 20_000
 NICE_OF_ARCHIVE = 10  # it takes seconds of commits at a time: whoever answers somebody comes first
+
+# Starts parts, leaves what ends them on the stack, and returns what ends only when a part can not go on.
+Start = Callable[[AsyncExitStack, asyncio.Event], Coroutine[Any, Any, list[asyncio.Future[Any]]]]
 
 
 @dataclass(frozen=True)
@@ -120,29 +123,12 @@ async def agent(options: RoleOptions) -> None:
 
 async def control(options: RoleOptions, parts: frozenset[str]) -> None:
     """The named parts of the control plane (api, conductor) on one event loop, until a signal."""
-    stop = stop_on_signals()
-    async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(_start_parts(options, parts, stack, stop), name="start")
-        stack.push_async_callback(_cancel, starting)  # a read model that is being built may last
-        await _until(stop, [starting])
-        if starting.done():
-            gc.freeze()  # what is there now stays: no collection needs to look at it
-            await _until(stop, starting.result())
+    await _serve(lambda stack, stop: _start_parts(options, parts, stack, stop))
 
 
 async def projector(options: RoleOptions) -> None:
     """The read models, kept equal to the log, until a signal."""
-    from projections.projector import Projector
-
-    stop = stop_on_signals()
-    async with AsyncExitStack() as stack:
-        log = await open_log(options, stop)
-        stack.push_async_callback(log.close)
-        projector = await Projector.start(log, options.database)
-        stack.push_async_callback(projector.stop)
-        stack.push_async_callback(projector.catch_up)
-        tell("ready")
-        await _until(stop, [projector.failed])
+    await _serve(lambda stack, stop: _start_projector(options, stack, stop))
 
 
 async def archive(options: RoleOptions) -> None:
@@ -173,6 +159,36 @@ async def _until(stop: asyncio.Event, failures: list[asyncio.Future[Any]]) -> No
             one.result()
     finally:
         stopping.cancel()
+
+
+async def _serve(start: Start) -> None:
+    """Start, and serve until a signal, which may come while a start waits for a read model to be built."""
+    stop = stop_on_signals()
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(start(stack, stop), name="start")
+        await _until(stop, [starting])
+        if not starting.done():
+            await _cancel(starting)
+            return
+        gc.freeze()  # what is there now stays: no collection needs to look at it
+        await _until(stop, starting.result())
+
+
+async def _start_projector(
+    options: RoleOptions, stack: AsyncExitStack, stop: asyncio.Event
+) -> list[asyncio.Future[Any]]:
+    from projections import replay
+    from projections.projector import Projector
+
+    log = await open_log(options, stop)
+    stack.push_async_callback(log.close)
+    if (reason := await replay.unfit(log, options.database)) and reason != replay.NONE_YET:
+        _say(f"the read models are built from the log, which may last: {reason}")
+    projector = await Projector.start(log, options.database)
+    stack.push_async_callback(projector.stop)
+    stack.push_async_callback(projector.catch_up)
+    tell("ready")
+    return [projector.failed]
 
 
 async def _start_parts(
@@ -211,6 +227,7 @@ async def _start_parts(
     watch = HostWatch(log, settings.host_down_after)
     await watch.start()
     stack.push_async_callback(watch.stop)
+    failures.append(watch.failed)
 
     async def visible(position: int) -> None:
         await read.shown(position, settings.visible_timeout)
@@ -242,7 +259,7 @@ async def _start_api(
     from api.v1.stream import end_streams
     from cli.tiny import tiny_source
 
-    tokens = Tokens(load_keys(options.data), read, recheck=settings.token_recheck_seconds)
+    tokens = Tokens(load_keys(options.data), read, load=commands.load, recheck=settings.token_recheck_seconds)
     services = Services(commands=commands, read=read, log=log, tokens=tokens, settings=settings)
     listener = _listener(options)
     address, port = listener.getsockname()[:2]

@@ -7,6 +7,7 @@ came back. One that an operator forced down is down, whatever it answers.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -53,6 +54,12 @@ class HostWatch:
         self._log.on_reconnect(self._listen_anew)
         self._subscription = await self._log.nc.subscribe("heartbeat.*", cb=heard)
         self._follower = await self._log.follow(await self._look(), self._changed, kind="host")
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Done when the hosts of the log can not be followed any more, with the error."""
+        assert self._follower is not None, "start the watch first"
+        return self._follower.failed
 
     async def stop(self) -> None:
         if self._follower is not None:

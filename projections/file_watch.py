@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 from projections.database import parse
@@ -18,6 +19,9 @@ LOOK_SECONDS = 1.0  # how often to look
 BESIDE = ("-wal", "-shm")
 
 Identity = tuple[int, int]
+
+# Two machines may have files of the same name and number.
+_MACHINE = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class FileWatch:
@@ -32,6 +36,18 @@ class FileWatch:
         """A connection was just opened and read: what is there now is what it uses."""
         if self._path is not None:
             self._opened = {end: _identity(self._path + end) for end in ("", *BESIDE)}
+
+    @property
+    def identity(self) -> str:
+        """Of the file that was opened, the same for nobody's other file; "-" on PostgreSQL."""
+        return self._named(self._opened.get(""))
+
+    def is_now(self, identity: str) -> bool:
+        """Whether the file that is there now, to be opened, is this one."""
+        return identity == self._named(_identity(self._path) if self._path is not None else None)
+
+    def _named(self, file: Identity | None) -> str:
+        return "-" if self._path is None else f"{_MACHINE}:{file}".replace(" ", "")
 
     def look(self) -> Literal["same", "gone", "replaced"]:
         if self._path is None:

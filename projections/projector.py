@@ -33,7 +33,7 @@ from projections.database import ReadModelUnavailable, connect, name_of
 from projections.file_watch import LOOK_SECONDS, FileWatch
 from projections.rejections import RejectionFollower
 from projections.swap import RebuildInProgress
-from projections.waiting import HURRY, SUBJECT, Horizon, horizon, news, position_in
+from projections.waiting import HURRY, SUBJECT, Horizon, horizon, news, news_in
 from projections.writer import Fenced, Writer
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Projector:
         self._name = name_of(url)
         self._horizon: Horizon = horizon(self._name)
         self._follower: Follower | None = None
+        self._writing = asyncio.Lock()  # the writer is one's at a time
         self._wanted = 0  # the newest position that somebody waits for
         self._hurry: Subscription | None = None
         self._rejections = RejectionFollower(log, self._engine, self._thread)
@@ -145,6 +146,7 @@ class Projector:
                     self._horizon.replaced()
                     self._rejections.start()
                 self._horizon.advance(position)
+                await self._announce()
                 self._follower = await self._log.follow(position, self._handle, batch=BATCH, gather=GATHER_SECONDS)
                 self._be_quick(self._wanted)
                 try:
@@ -163,11 +165,16 @@ class Projector:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _until_lost(self, follower: Follower) -> None:
-        """Until the follower fails. Raises what it failed with, or _FileLost."""
+        """Until the follower fails, or the tables are not its own. Raises what it failed with, Fenced or _FileLost."""
         while (found := self._file.look()) == "same":
             await asyncio.wait([follower.failed], timeout=LOOK_SECONDS)
             if follower.failed.done():
                 follower.failed.result()
+            async with self._writing:
+                if self._writer.is_sqlite:
+                    self._writer.must_be_in_place()
+                else:
+                    await self._run_in_thread(self._writer.must_be_in_place)
         raise _FileLost(f"the file of the read model is {found}")
 
     def _be_quick(self, position: int) -> None:
@@ -177,18 +184,18 @@ class Projector:
             self._follower.hurry()
 
     async def _on_hurry(self, message: Msg) -> None:
-        position = position_in(message.data, self._name)
-        if position is None:
+        wanted = news_in(message.data, self._name)
+        if wanted is None:
             return
-        if position <= self._horizon.position:
+        if wanted.position <= self._horizon.position:
             await self._announce()  # whoever asks has not heard of it
         else:
-            self._be_quick(position)
+            self._be_quick(wanted.position)
 
     async def _announce(self) -> None:
         with contextlib.suppress(nats.errors.Error, OSError):
             # Lost news is no harm: who waits for it elsewhere looks for itself.
-            await self._log.nc.publish(SUBJECT, news(self._name, self._horizon.position))
+            await self._log.nc.publish(SUBJECT, news(self._name, self._horizon.position, self._file.identity))
 
     def _let_go(self) -> None:
         """Leave the lost file and clear its place."""
@@ -204,6 +211,10 @@ class Projector:
             await self._write(batch[first : first + most])
 
     async def _write(self, batch: list[Recorded]) -> None:
+        async with self._writing:
+            await self._apply(batch)
+
+    async def _apply(self, batch: list[Recorded]) -> None:
         position = self._writer.apply_at_once(batch) if self._writer.is_sqlite else None
         if position is None:
             position = await self._run_in_thread(lambda: self._writer.apply(batch))

@@ -43,7 +43,7 @@ from projections.rows import (
 )
 from projections.schema import LOG, SCHEMA_VERSION, placement, servers
 from projections.times import to_text
-from projections.waiting import HURRY, SUBJECT, Horizon, horizon, news, position_in
+from projections.waiting import HURRY, SUBJECT, Horizon, horizon, news, news_in
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -74,6 +74,7 @@ class ReadModel:
         self._subscription: Subscription | None = None
         self._looking: asyncio.Task[None] | None = None
         self._patience = 0.0
+        self._missed = 0  # the newest position that was waited for in vain
         self._sole_reader = False
         self._nats: Client | None = None
         self._heard = asyncio.Event()  # of a projector
@@ -165,9 +166,18 @@ class ReadModel:
         await self._expected()
         return await self._reader.large(read)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it was waited in vain for something that was answered, which it still does not show."""
+        return self._horizon.position < self._missed
+
     async def _expected(self) -> None:
-        if self._horizon.expected > self._horizon.position:
-            await self.wait_for(self._horizon.expected, self._patience)
+        """Wait for what was answered: once. Who knows that it is behind goes on with what there is."""
+        expected = self._horizon.expected
+        if expected <= self._horizon.position or self.is_behind:
+            return
+        if not await self.wait_for(expected, self._patience):
+            self._missed = expected
 
     async def _look(self) -> None:
         sql = self._statements.text("select position from positions where name=?")
@@ -183,7 +193,9 @@ class ReadModel:
             await asyncio.sleep(IDLE_LOOK_SECONDS)
             if not self._horizon.local:
                 with contextlib.suppress(Exception):  # a database that is away is reported by those who read it
-                    if self._file.may_open() and await asyncio.to_thread(_has_tables, self._url):
+                    # A sole reader is told by its projector when a new file is fit to be read.
+                    takes_it = not self._sole_reader and self._file.may_open()
+                    if takes_it and await asyncio.to_thread(_has_tables, self._url):
                         self._reopen()
                     await self._look()
 
@@ -215,13 +227,17 @@ class ReadModel:
             raise ReadModelUnavailable(f"no projector of {self._name} is heard of: start one") from None
 
     async def _on_news(self, message: Msg) -> None:
-        position = position_in(message.data, self._name)
-        if position is None:
+        told = news_in(message.data, self._name)
+        if told is None:
             return
-        self._heard.set()
-        if self._looking is not None and self._file.may_open():
-            self._reopen()  # the news is of another file than the one that is open here
-        self._horizon.advance(position)
+        if self._looking is None:  # nothing is open yet
+            if self._file.is_now(told.file):
+                self._heard.set()
+            return
+        if told.file != self._file.identity and self._file.is_now(told.file) and self._file.may_open():
+            self._reopen()
+        if told.file == self._file.identity:
+            self._horizon.advance(told.position)
 
     # --- servers ------------------------------------------------------------------------------------------------
 

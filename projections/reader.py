@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Row, Select
 from sqlalchemy.exc import DBAPIError
 
+from projections.database import ReadModelUnavailable
+
 T = TypeVar("T")
 
 READ_THREADS = 4
@@ -92,7 +94,13 @@ class Reader:
                 raise
         connection.discard()
         self._local.connection = None
-        return read(self._connection())
+        connection = self._connection()
+        try:
+            return read(connection)
+        except (DBAPIError, self._driver_error) as error:
+            if not connection.is_broken_by(error):
+                raise
+            raise _away(error) from error
 
     def _connection(self) -> ReadConnection:
         connection: ReadConnection | None = getattr(self._local, "connection", None)
@@ -101,9 +109,17 @@ class Reader:
             connection = None
         if connection is None:
             generation = self._generation
-            opened = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                opened = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            except DBAPIError as error:
+                raise _away(error) from error
             connection = ReadConnection(opened, generation)
             self._local.connection = connection
             with self._lock:
                 self._connections.append(connection)
         return connection
+
+
+def _away(error: Exception) -> ReadModelUnavailable:
+    what = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
+    return ReadModelUnavailable(f"the database of the read model does not answer: {what[0] if what else '?'}")

@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]  # commits done, commits in all
 
 # Rounds of catching up with a log that grows during a rebuild before the rest is left to the projector.
 CATCH_UP_ROUNDS = 5
+NONE_YET = "there is none yet"
 MAX_DIFFERENCES = 20
 LAG_PAUSE_SECONDS = 0.1
 
@@ -40,7 +41,7 @@ async def unfit(log: EventLog, url: str) -> str:
     try:
         version = await asyncio.to_thread(_version, engine)
         if version != SCHEMA_VERSION:
-            return "there is none yet" if version is None else f"its schema is version {version}, not {SCHEMA_VERSION}"
+            return NONE_YET if version is None else f"its schema is version {version}, not {SCHEMA_VERSION}"
         try:
             position, digest = await asyncio.to_thread(_position, engine)
         except ReadModelUnavailable as error:

@@ -4,7 +4,7 @@ One `Horizon` per read model and event loop. A projector in the same process mov
 it is moved by what arrives on the core NATS subject `projector.position` and, in case that is lost, by looking. Who
 begins to wait tells the projector, in another process on the subject `projector.hurry`, that it should not gather; of
 a position that it has reached already the projector tells once more. Both name the read model they are about: several
-may live on one NATS.
+may live on one NATS. A position counts only in the file that it was reached in.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 SUBJECT = "projector.position"
@@ -84,15 +85,23 @@ def _give_up(future: asyncio.Future[bool]) -> None:
         future.set_result(False)
 
 
-def news(name: str, position: int) -> bytes:
-    """The message that tells other processes of a position: one that is reached, or one that is waited for."""
-    return f"{position} {name}".encode()
+class News(NamedTuple):
+    """What a message says: a position that is reached, and in which file, or one that is waited for."""
+
+    position: int
+    file: str
 
 
-def position_in(message: bytes, name: str) -> int | None:
-    """The position that a message tells of this read model; None if it is about another one."""
-    position, _, about = message.decode().partition(" ")
-    return int(position) if about == name and position.isdecimal() else None
+def news(name: str, position: int, file: str = "-") -> bytes:
+    """The message that tells other processes about the read model of this name. `file`: see `FileWatch.identity`."""
+    return f"{position} {file} {name}".encode()
+
+
+def news_in(message: bytes, name: str) -> News | None:
+    """What a message tells of this read model; None if it is about another one."""
+    position, _, rest = message.decode().partition(" ")
+    file, _, about = rest.partition(" ")
+    return News(int(position), file) if about == name and position.isdecimal() else None
 
 
 _horizons: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Horizon]] = WeakKeyDictionary()

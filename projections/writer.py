@@ -56,14 +56,19 @@ class Writer:
         self._lock_seconds = -1
         if self.is_sqlite:
             self._pragma("wal_autocheckpoint=0")
-        with self._connection.begin():
-            row = self._connection.execute(
-                positions.select()
-                .with_only_columns(positions.c.position, positions.c.hash)
-                .where(positions.c.name == LOG)
-            ).one()
-        self.position, self.hash = row
+        self.position, self.hash = self._found(self._connection)
         return self.position
+
+    def must_be_in_place(self) -> None:
+        """Raise Fenced if the tables are not where this writer left them: a batch would find that out, later."""
+        if self._connection is not None and self._found(self._connection) != (self.position, self.hash):
+            raise Fenced(f"the position is not {self.position} any more")
+
+    def _found(self, connection: Connection) -> tuple[int, str | None]:
+        wanted = positions.select().with_only_columns(positions.c.position, positions.c.hash)
+        with connection.begin():
+            position, digest = connection.execute(wanted.where(positions.c.name == LOG)).one()
+        return position, digest
 
     def close(self) -> None:
         if self._connection is not None:

@@ -6,6 +6,7 @@ says what is wrong, what to do next, and the request id.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ from api.middleware import TOKEN_COOKIE
 from api.ui import words
 from api.v1.scope import whole_number
 from domain.errors import Forbidden, Rejected
+from eventlog.errors import LogError
 
 if TYPE_CHECKING:
     from api.auth import Caller
@@ -70,8 +72,10 @@ def page(handler: Handler) -> Handler:
             return RedirectResponse(f"/ui/login{target}", status_code=303)
         try:
             after = whole_number(request, "after", 0, most=1 << 50)
-            if after:
-                await services(request).read.wait_for(after, WAIT_SECONDS)
+            if after > services(request).read.position:
+                with contextlib.suppress(LogError):  # a page without the log says so
+                    there_is = await services(request).log.last_position()
+                    await services(request).read.wait_for(min(after, there_is), WAIT_SECONDS)
             request.scope["state"]["lag"] = await lag_of(services(request), datetime.now(UTC))
             return await handler(request)
         except HANDLED as error:

@@ -9,7 +9,7 @@ import msgspec
 
 from api.v1.params import PARAMS
 from api.v1.scope import redacted
-from domain.decide import Context, must_be_ones_own_lock, must_be_possible, must_have_its_host, refuse
+from domain.decide import Context, host_must_answer, must_be_ones_own_lock, must_be_possible, must_have_its_host, refuse
 from domain.errors import NotImplementedHere, Rejected
 from domain.machine import MACHINE
 from domain.policy import allowed
@@ -63,6 +63,7 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
             must_be_ones_own_lock(server, context)
         elif command in WORKFLOWS:
             must_have_its_host(server, command, context)
+            host_must_answer(server, command, context)
     except Rejected as rejected:
         return rejected
     return None

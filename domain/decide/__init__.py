@@ -10,6 +10,7 @@ from domain.decide.accepting import MOVES, accept, must_be_possible, must_have_i
 from domain.decide.context import Context, StepOutcome
 from domain.decide.creating import NewServer, create
 from domain.decide.instant import INSTANT, must_be_ones_own_lock
+from domain.decide.requirements import host_must_answer
 from domain.decide.running import advance, progress, taken_over
 from domain.decide.watching import expire, looked_at, observe, resolve_stuck, runs_though_stopped, synced
 
@@ -23,6 +24,7 @@ __all__ = [
     "advance",
     "create",
     "expire",
+    "host_must_answer",
     "looked_at",
     "must_be_ones_own_lock",
     "must_be_possible",

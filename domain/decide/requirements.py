@@ -86,15 +86,18 @@ def _check_resize(server: Server, params: dict[str, Any], context: Context) -> N
         )
 
 
-def _host_must_answer(server: Server, command: str, context: Context) -> None:
+NEEDS_ITS_HOST = frozenset({"confirm-resize", "detach-volume"})
+
+
+def host_must_answer(server: Server, command: str, context: Context) -> None:
     """No guard of the machine, for Nova looks at it after the states and only where the server is on a host."""
-    if server.host is not None and not context.host_up:
+    if command in NEEDS_ITS_HOST and server.host is not None and not context.host_up:
         down = host_down(MACHINE.rule(command))
         raise Conflict(down.text(server.id), hint=down.hint, reason=down.reason)
 
 
 def _check_confirm_resize(server: Server, params: dict[str, Any], context: Context) -> None:
-    _host_must_answer(server, "confirm-resize", context)
+    host_must_answer(server, "confirm-resize", context)
 
 
 def _check_unshelve(server: Server, params: dict[str, Any], context: Context) -> None:
@@ -132,7 +135,7 @@ def _check_detach_volume(server: Server, params: dict[str, Any], context: Contex
             hint="Delete the server; its volume stays unless it goes with the server.",
             reason="root_device",
         )
-    _host_must_answer(server, "detach-volume", context)
+    host_must_answer(server, "detach-volume", context)
 
 
 def _attached(server: Server, volume_id: str) -> VolumeAttachment:

@@ -132,6 +132,8 @@ def unwind(decision: Decision, step: Step, fault: Fault, unchanged: bool) -> Non
     # What a request took in the control plane (a volume, an image to be) is given back though no agent did a thing.
     taken = step.order is not None and step.undo is not None and UNDO[step.undo].control is not None
     first = [step] if taken or not unchanged else []
+    if step.vm_state is not None:  # a part of its own began with it: what was done before is whole, and stays
+        done = []
     plan: list[str] = []
     for name in (candidate.undo for candidate in (*first, *done)):
         if name is not None and name not in plan:

@@ -51,7 +51,7 @@ def no_host(rule: CommandRule) -> Refusal:
 
 
 def host_down(rule: CommandRule) -> Refusal:
-    hint = "The server's host does not answer. Wait until it is back, or evacuate the server."
+    hint = "The server's host does not answer, or was declared down. Try again when it is back."
     return Refusal(409, "host_down", HOST_DOWN, hint, rule.word)
 
 

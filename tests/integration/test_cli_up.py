@@ -52,6 +52,28 @@ def test_whatever_dies_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
         assert len(client.get("/compute/v2.1/servers").json()["servers"]) == 6
 
 
+def test_while_the_projector_stands_still_commands_go_on_and_nobody_comes_in_who_may_not(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as system, system.client() as demo, system.client("chronova-admin") as admin:
+        server = system.create_server(demo, "first")
+        path = f"/compute/v2.1/servers/{server}"
+        os.kill(system.pids["projector"], signal.SIGSTOP)
+        assert demo.post(f"{path}/action", json={"lock": None}).status_code == 202
+        assert not demo.get(path, headers={"X-OpenStack-Nova-API-Version": "2.96"}).json()["server"]["locked"]
+        (user,) = admin.get("/identity/v3/users?name=demo").json()["users"]
+        answer = admin.patch(f"/identity/v3/users/{user['id']}", json={"user": {"enabled": False}})
+        assert answer.status_code == 200
+        until(lambda: demo.get(path).status_code == 401, "the user is out")
+        answer = admin.patch(f"/identity/v3/users/{user['id']}", json={"user": {"enabled": True}})
+        assert answer.status_code == 200
+        os.kill(system.pids["projector"], signal.SIGCONT)
+
+        def shown() -> bool:
+            answer = demo.get(path, headers={"X-OpenStack-Nova-API-Version": "2.96"})
+            return answer.status_code == 200 and answer.json()["server"]["locked"]
+
+        until(shown, "what was done is shown")
+
+
 def test_a_killed_supervisor_takes_everything_along_and_the_next_start_goes_on(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as system:

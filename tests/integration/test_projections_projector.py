@@ -362,6 +362,32 @@ async def test_a_sole_reader_in_another_process_shows_what_was_answered(event_lo
     await projector.stop()
 
 
+async def test_what_a_rebuild_took_back_comes_again_without_another_commit(
+    event_log: EventLog, database_url: str
+) -> None:
+    world = lively()
+    await append_all(event_log, world)
+    projector = await Projector.start(event_log, database_url)
+    read = await ReadModel.open(database_url)
+    before = len(world.log)
+    new = world.create("in the last moment of a rebuild")
+    last = await append_all(event_log, world, start=before)
+    assert await read.wait_for(last, 60)
+    earlier = await event_log.at(last - 1)
+    assert earlier is not None
+    engine = connect(database_url)  # tables that were built without the newest commit take the place of these
+    with engine.begin() as connection:
+        connection.execute(text("delete from servers where id = :id"), {"id": new})
+        place = {"position": earlier.position, "hash": earlier.hash}
+        connection.execute(text("update positions set position = :position, hash = :hash where name = 'log'"), place)
+    engine.dispose()
+    async with asyncio.timeout(60):
+        while await read.server(new) is None:
+            await asyncio.sleep(0.05)
+    await read.close()
+    await projector.stop()
+
+
 async def test_broken_connections_are_replaced(event_log: EventLog, postgres: Postgres) -> None:
     url = postgres.database()
     world = lively()

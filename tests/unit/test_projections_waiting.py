@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from projections.database import name_of
-from projections.waiting import Horizon, horizon, news, position_in
+from projections.waiting import Horizon, horizon, news, news_in
 
 
 async def test_who_waits_is_woken_when_the_position_is_reached() -> None:
@@ -50,7 +50,7 @@ async def test_news_are_about_one_read_model(monkeypatch: pytest.MonkeyPatch, tm
     assert here == name_of(f"sqlite:///{tmp_path}/rm.db")
     assert here != name_of("sqlite:///other.db")
     assert name_of("postgresql://u:secret@h/d") == name_of("postgresql+psycopg://u:changed@h/d")
-    assert position_in(news(here, 7), here) == 7
-    assert position_in(news("another", 7), here) is None
-    assert position_in(b"nonsense", here) is None
+    assert news_in(news(here, 7, "file"), here) == (7, "file")
+    assert news_in(news("another", 7), here) is None
+    assert news_in(b"nonsense", here) is None
     assert horizon(here) is horizon(here)
