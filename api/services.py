@@ -6,13 +6,17 @@ state of their own; whatever must survive a request is in the log, in the read m
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eventlog.errors import LogError
+
 if TYPE_CHECKING:
     from api.auth import Tokens
     from commands.handler import Commands
+    from domain.server import Server
     from eventlog.log import EventLog
     from projections.read_model import ReadModel
 
@@ -54,3 +58,11 @@ class Services:
     log: EventLog
     tokens: Tokens
     settings: ApiSettings
+
+    async def server(self, id: str) -> Server | None:
+        """The server, deleted ones included: as the log has it where the read model is known to be behind."""
+        found = await self.read.server(id)
+        if self.read.is_behind:
+            with contextlib.suppress(LogError):  # it is away as well
+                found = await self.commands.load_server(id)
+        return found

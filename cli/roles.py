@@ -177,13 +177,17 @@ async def _serve(start: Start) -> None:
 async def _start_projector(
     options: RoleOptions, stack: AsyncExitStack, stop: asyncio.Event
 ) -> list[asyncio.Future[Any]]:
+    import structlog
+
     from projections import replay
     from projections.projector import Projector
 
     log = await open_log(options, stop)
     stack.push_async_callback(log.close)
-    if (reason := await replay.unfit(log, options.database)) and reason != replay.NONE_YET:
-        _say(f"the read models are built from the log, which may last: {reason}")
+    if reason := await replay.unfit(log, options.database):
+        structlog.get_logger("projector").info("building the read models", reason=reason)
+        if reason != replay.NONE_YET:
+            _say(f"the read models are built from the log, which may last: {reason}")
     projector = await Projector.start(log, options.database)
     stack.push_async_callback(projector.stop)
     stack.push_async_callback(projector.catch_up)

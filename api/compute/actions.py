@@ -35,7 +35,7 @@ def _simple_of_known(command: str) -> Run:
         try:
             return await run_simple(call, server_id, value)
         except NotFound as refused:
-            if await call.services.read.server(server_id) is not None:
+            if await call.services.server(server_id) is not None:
                 raise
             other = faults.never_existed(server_id)
             other.recorded = refused.recorded

@@ -19,7 +19,7 @@ FEW_HOSTS = 2  # so many are looked up one by one, more all at once
 
 async def server_of(call: Call, server_id: str, rule: str | None = None, *, deleted: bool = False) -> Server:
     """The server, if the caller may see it; another project's does not exist. Then `rule` has to allow the rest."""
-    server = await call.services.read.server(server_id)
+    server = await call.services.server(server_id)
     if (
         server is None
         or (server.deleted and not deleted)
@@ -33,7 +33,7 @@ async def server_of(call: Call, server_id: str, rule: str | None = None, *, dele
 
 async def must_have_existed(call: Call, server_id: str) -> None:
     """For the few requests in which Nova has a sentence of its own for ids that no server ever had."""
-    if await call.services.read.server(server_id) is None:
+    if await call.services.server(server_id) is None:
         raise faults.never_existed(server_id)
 
 

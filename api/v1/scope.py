@@ -63,7 +63,7 @@ async def visible_server(request: Request) -> Server:
 
 
 async def find_server(request: Request, server_id: str) -> Server:
-    server = await services(request).read.server(server_id)
+    server = await services(request).server(server_id)
     if server is None or not sees(caller(request), server.project_id):
         raise NotFound(
             f"Instance {server_id} could not be found.",

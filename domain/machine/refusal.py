@@ -46,7 +46,7 @@ def locked(rule: CommandRule) -> Refusal:
 
 
 def no_host(rule: CommandRule) -> Refusal:
-    hint = "The server is on no host: it was never placed, or it is offloaded. Unshelve, rebuild or delete it."
+    hint = "The server is on no host: it was never placed, or it is offloaded. Unshelve it, or delete it."
     return Refusal(409, "no_host", NOT_READY, hint, rule.word)
 
 

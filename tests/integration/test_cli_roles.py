@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cli import data_dir
 from eventlog.nats_server import EmbeddedNats
 from tests.ports import free_address
 from tests.running import READY_SECONDS, Running, until
@@ -52,6 +54,24 @@ def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
                 process.send_signal(signal.SIGTERM)
             codes = [process.wait(60) for process in processes]
         assert codes == [0, 0, 0, 0, 0]
+
+
+def test_a_projector_that_waits_for_a_rebuild_of_another_ends_when_told_to(tmp_path: Path) -> None:
+    data, log = tmp_path / "data", tmp_path / "projector.log"
+    data_dir.claim(data)
+    with (
+        EmbeddedNats.start(tmp_path / "nats", sync_interval=None) as nats,
+        (data / "read-models.db.lock").open("wb") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-P", "-m", "cli.main", "projector", "--data", str(data), "--nats", nats.url]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            until(lambda: b"building the read models" in log.read_bytes(), "it waits", READY_SECONDS)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def _answers(address: str) -> bool:
