@@ -109,7 +109,8 @@ class Case:
     def undos(self) -> tuple[Undo, ...]:
         """What takes the workflow back when this step fails, the newest first."""
         steps = WORKFLOWS[self.command].steps
-        upto = steps[: steps.index(self.step) + 1]
+        # A step that sets the vm_state begins a part of its own: what was before it is whole, and stays.
+        upto = steps[: steps.index(self.step) + 1] if self.step.vm_state is None else (self.step,)
         others = () if self.volume_backed else tuple(name for command, name in VOLUME_BACKED if command == self.command)
         names = dict.fromkeys(step.undo for step in reversed(upto) if step.undo is not None and step.name not in others)
         return tuple(UNDO[name] for name in names)
