@@ -51,6 +51,14 @@ class ReadConnection:
         self._connection.invalidate()
 
 
+class _Broken(Exception):
+    """A connection broke under a read: it is let go, and another one may do."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Reader:
     """Runs functions of a connection. Safe to use from the event loop only."""
 
@@ -86,21 +94,26 @@ class Reader:
         self._engine.dispose()
 
     def _run(self, read: Callable[[ReadConnection], T]) -> T:
+        """Raises ReadModelUnavailable when a second connection breaks as well, or none can be made."""
+        try:
+            return self._once(read)
+        except _Broken:
+            pass
+        try:
+            return self._once(read)
+        except _Broken as broken:
+            raise _away(broken.error) from broken.error
+
+    def _once(self, read: Callable[[ReadConnection], T]) -> T:
         connection = self._connection()
         try:
             return read(connection)
         except (DBAPIError, self._driver_error) as error:
             if not connection.is_broken_by(error):
                 raise
-        connection.discard()
-        self._local.connection = None
-        connection = self._connection()
-        try:
-            return read(connection)
-        except (DBAPIError, self._driver_error) as error:
-            if not connection.is_broken_by(error):
-                raise
-            raise _away(error) from error
+            connection.discard()
+            self._local.connection = None
+            raise _Broken(error) from error
 
     def _connection(self) -> ReadConnection:
         connection: ReadConnection | None = getattr(self._local, "connection", None)

@@ -89,7 +89,7 @@ async def listed(
     read: ReadModel, log: EventLog, moment: int | datetime, most: int = 1000, **wanted: object
 ) -> list[Server]:
     """Every page of a list, each of at most three servers."""
-    query, pages = ServerQuery(**({"deleted": None, "limit": 3} | wanted)), 0  # type: ignore[arg-type]
+    query, pages = ServerQuery(**({"deleted": None, "limit": 3} | wanted)), 0  # type: ignore[arg-type]  # each has the type of its field
     found: list[Server] = []
     while True:
         page = await servers_at(read, log, query, moment, most=most)
