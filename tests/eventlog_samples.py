@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nats.aio.client import Client
 
 from eventlog import checkpoint
 from eventlog.envelope import Actor, Event, Meta, Recorded
@@ -60,3 +61,13 @@ async def make_checkpoint(log: EventLog, key: Ed25519PrivateKey) -> Recorded | N
         )
     except Conflict as conflict:
         return conflict.current
+
+
+async def until_it_listens(client: Client) -> None:
+    """Wait until the server has taken every subscription that this connection made.
+
+    nats-py's `flush` puts its PING in front of what still waits to be sent, so one PONG proves nothing about a SUB that
+    was just asked for. By the time it arrives the SUB has gone out: the second PING follows it.
+    """
+    await client.flush()
+    await client.flush()

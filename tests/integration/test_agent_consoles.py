@@ -18,6 +18,7 @@ from hypervisor_agent.driver import ConsoleAddress, OrderFailed
 from hypervisor_agent.link import Link, NatsAccess
 from hypervisor_agent.simulated import SimulatedDriver
 from tests.agent_fixtures import HOST, PASSWORD, ControlPlane, server_id
+from tests.eventlog_samples import until_it_listens
 
 
 class Echo(SimulatedDriver):
@@ -70,7 +71,7 @@ async def lines(
     agent = Consoles(HOST, driver, link)
     async with await driver.listen():
         await agent.start()
-        await link.client.flush()
+        await until_it_listens(link.client)
         yield Lines(agent, driver, control_plane)
         await agent.stop()
     await link.close()

@@ -30,7 +30,7 @@ from eventlog.nats_server import (
     agents_user,
     find_nats_server,
 )
-from tests.eventlog_samples import append, new_id
+from tests.eventlog_samples import append, new_id, until_it_listens
 from tests.running import is_alive, until
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -200,7 +200,7 @@ async def test_an_agent_does_its_work(fleet: Fleet) -> None:
     assert (await fleet.one.jetstream().publish("reports.host-1.a", b"done")).seq == 1
 
     beats = await fleet.control.nc.subscribe("heartbeat.*")
-    await fleet.control.nc.flush()
+    await until_it_listens(fleet.control.nc)
     await fleet.one.publish("heartbeat.host-1", b"alive")
     assert (await beats.next_msg(timeout=60)).data == b"alive"
 
@@ -208,7 +208,7 @@ async def test_an_agent_does_its_work(fleet: Fleet) -> None:
         await message.respond(b"console")
 
     await fleet.one.subscribe("agent.host-1.>", cb=answer)
-    await fleet.one.flush()
+    await until_it_listens(fleet.one)
     assert (await fleet.control.nc.request("agent.host-1.console", b"", timeout=60)).data == b"console"
     assert fleet.violations == []
 
@@ -241,7 +241,7 @@ async def test_an_agent_can_not_send_to_what_is_not_its_own(fleet: Fleet, subjec
 @pytest.mark.parametrize("subject", [">", "log.>", "reports.>", "orders.>", "_INBOX.>", "_INBOX.host-2.>", "agent.>"])
 async def test_an_agent_can_not_listen_to_what_is_not_its_own(fleet: Fleet, subject: str) -> None:
     heard = await fleet.one.subscribe(subject)
-    await fleet.one.flush()
+    await until_it_listens(fleet.one)
     await append(fleet.control, new_id(), None)
     with pytest.raises(NatsTimeoutError):
         await heard.next_msg(timeout=0.1)
