@@ -37,9 +37,9 @@ async def test_sigterm_with_work_in_hand_ends_soon_and_the_next_start_goes_on(de
     pids = deployment.note["pids"]
     async with scene(deployment) as here:
         (server_id,) = await here.new("slow-power-off")
-        await here.user.give("stop", server_id)
         await here.user.create("slow-spawn")
-        await here.watch.until(lambda: here.watch.at_step(server_id, "power_off"), "work is in hand")
+        await here.user.give("stop", server_id)
+        await here.watch.until(lambda: here.watch.began(server_id, "power_off"), "work is in hand")
     begun = time.monotonic()
     assert deployment.stop() == 0
     assert time.monotonic() - begun < STOP_SECONDS

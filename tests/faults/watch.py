@@ -78,9 +78,9 @@ class Watch:
         except TimeoutError as error:
             raise AssertionError(f"not within {seconds} s: {what}; {self._busy()}") from error
 
-    def at_step(self, server_id: str, step: str) -> bool:
-        server = self.servers.get(server_id)
-        return server is not None and server.operation is not None and server.operation.step == step
+    def began(self, server_id: str, step: str) -> bool:
+        """It has been at this step: who looks late on a slow machine may find it done."""
+        return any(event.phase == "step_started" and event.body.step == step for event in self.events(server_id))
 
     async def settled(self, server_ids: Iterable[str]) -> None:
         """Every one of these exists and, as far as the log is now, nothing is going on with it."""
