@@ -155,7 +155,7 @@ class OrderConsumer:
             return
         with contextlib.suppress(TimeoutError, OSError, NatsError):
             async with asyncio.timeout(HAND_BACK_SECONDS):
-                await self._subscription.drain()  # type: ignore[no-untyped-call]  # nats-py gives no types
+                await self._link.drain(self._subscription)
 
     def _pull(self) -> None:
         if self._closed:

@@ -80,6 +80,16 @@ class Link:
     async def subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> Subscription:
         return await self.client.subscribe(subject, cb=handler)
 
+    async def drain(self, subscription: Subscription) -> None:
+        """End a subscription once everything that NATS sent for it is handled. Raises OSError, nats.errors.Error.
+
+        nats-py's own `drain` lets go of it after one PONG, but its PING goes out in front of the UNSUB: what NATS sends
+        between the two is dropped. By that PONG the UNSUB has gone out as well, so a second round trip comes after it.
+        """
+        await self.client._send_unsubscribe(subscription._id)
+        await self.client.flush()
+        await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py gives no types
+
     async def send(self, subject: str, payload: bytes = b"", reply: str = "") -> bool:
         """Send a message that may be lost. False if it was not even sent."""
         if not self.client.is_connected:
