@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -124,7 +125,14 @@ async def control_plane(agent_nats: EmbeddedNats) -> AsyncIterator[ControlPlane]
     await ensure_streams(client.jetstream())
     await ensure_host_consumer(client.jetstream(), HOST)
 
+    taken: set[tuple[int, datetime]] = set()
+
     async def on_report(message: Any) -> None:
+        stored = (message.metadata.sequence.stream, message.metadata.timestamp)
+        if stored in taken:  # it was acknowledged so late that it came once more
+            await message.ack()
+            return
+        taken.add(stored)
         if message.subject.endswith(".inventory"):
             plane.inventories.append(msgspec.json.decode(message.data))
         elif message.subject.endswith(f".{SEVERAL}"):

@@ -155,11 +155,14 @@ async def test_an_agent_waits_for_nats_and_outlives_its_restart(
 
 async def test_many_servers_at_once(control_plane: ControlPlane, tmp_path: Path) -> None:
     servers = [server_id() for _ in range(500)]
+
+    def spawned() -> set[str]:
+        return {report.server_id for report in control_plane.reports if report.outcome == "succeeded"}
+
     async with running_agent(agent_settings(control_plane.url, tmp_path, latency={"pause": 0.02})):
         begun = time.perf_counter()
         await asyncio.gather(*(control_plane.send(order("spawn", server, 1)) for server in servers))
-        await control_plane.until(lambda: len(control_plane.reports) >= 500, "500 spawned")
+        await control_plane.until(lambda: spawned() == set(servers), "500 spawned")
         seconds = time.perf_counter() - begun
         await control_plane.settled()
     print(f"{500 / seconds:.0f} orders/s, orders and reports made by the same process")
-    assert {report.server_id for report in control_plane.reports if report.outcome == "succeeded"} == set(servers)
