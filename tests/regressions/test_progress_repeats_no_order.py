@@ -6,13 +6,17 @@ agent, taking it for another order, did it anew as soon as it was done: a guest 
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 
 from commands.streams import ORDERS
-from domain.orders import Report
+from domain.orders import Order, Report
 from eventlog.nats_server import EmbeddedNats
+from hypervisor_agent.simulated_faults import Faults
 from tests.agent_fixtures import ControlPlane, agent_settings, order, running_agent, server_id
 from tests.system import System, context
 
@@ -30,8 +34,17 @@ async def test_an_order_of_the_same_generation_is_not_done_twice(control_plane: 
     assert after == before
 
 
-async def test_progress_publishes_no_order(own_nats: EmbeddedNats, tmp_path: Path) -> None:
-    async with System.open(own_nats, tmp_path, driver_options={"latency": {"reboot_hard": 4.0}}) as system:
+async def test_progress_publishes_no_order(
+    own_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Event()
+
+    async def delay(_: Faults, order: Order, __: Any) -> None:
+        if order.kind == "reboot_hard":
+            await told.wait()
+
+    monkeypatch.setattr(Faults, "delay", delay)
+    async with System.open(own_nats, tmp_path) as system:
         server = await system.create()
         before = (await system.log.js.stream_info(ORDERS)).state.last_seq
         await system.commands.server("reboot-hard", server.id, {}, context())
@@ -39,5 +52,6 @@ async def test_progress_publishes_no_order(own_nats: EmbeddedNats, tmp_path: Pat
         report = Report("half", str(server.host), server.id, "progress", server.generation, progress=50)
         await system.log.js.publish(f"reports.{server.host}.{server.id}", msgspec.json.encode(report))
         await system.when(server.id, lambda now: now.progress == 50)
+        told.set()
         await system.settled(server.id)
         assert (await system.log.js.stream_info(ORDERS)).state.last_seq == before + 1

@@ -42,6 +42,9 @@ async def test_what_nobody_claims_is_freed_and_what_somebody_works_on_is_left(
         params = {"name": "made", "metadata": {}, "properties": {}, "image_id": filled}
         await system.commands.server("create-image", server.id, params, context())
         await system.start_conductor()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await status(system, "image", filled) != "saving":
+                await asyncio.sleep(0.05)
         image, somebodys = await image_for(system, server.id), await image_for(system, "")
         volume = await volume_for(system, server.id)
 
