@@ -141,8 +141,12 @@ def test_the_import_is_cheap_and_needs_no_chart() -> None:
 
 def test_an_acceptance_is_one_lookup() -> None:
     """Loose on purpose: a table lookup takes a fraction of a microsecond, a run of the chart hundreds."""
-    count = 20_000
-    begin = time.process_time()
-    for _ in range(count):
-        MACHINE.accept("stop", "active", None)
-    assert (time.process_time() - begin) / count < 20e-6
+    count = 2_000
+
+    def one_round() -> float:
+        begin = time.process_time()
+        for _ in range(count):
+            MACHINE.accept("stop", "active", None)
+        return (time.process_time() - begin) / count
+
+    assert min(one_round() for _ in range(10)) < 20e-6  # a collection of garbage is in one of them at most
