@@ -58,7 +58,6 @@ def new_server(name: str = "web", **fields: Any) -> NewServer:
         "instance_name": "instance-1",
         "reservation_id": "r-1",
         "image_id": "image-1",
-        "config_drive": True,
     }
     return NewServer(**(given | fields))
 
@@ -119,6 +118,8 @@ class System:
         )
         system.network_id = network.id
         try:
+            # A test with a short `visible_timeout` finds the network, too.
+            assert await read.wait_for(await log.last_position(), WAIT_SECONDS)
             if hosts:
                 await system.start_agents()
             yield system
