@@ -171,7 +171,7 @@ class BodiesReplay:
         headers = {} if version is None else {"OpenStack-API-Version": f"compute {version}"}
         under = path if path.startswith(("/v2.1", "/?")) or path == "/" else f"/v2.1{path}"
         if actor is None:
-            async with httpx.AsyncClient(base_url=self.deployment.base_url) as anybody:
+            async with httpx.AsyncClient(base_url=self.deployment.base_url, timeout=SETTLE_SECONDS) as anybody:
                 return await anybody.request(method, f"/compute{under}", headers=headers)
         client = self.deployment.clients[actor]
         return await client.request(method, f"/compute{under}", headers=headers, json=body)
