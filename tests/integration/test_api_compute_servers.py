@@ -83,7 +83,7 @@ def message(answer: httpx.Response) -> str:
 
 
 async def test_version_documents_need_no_token_and_lead_back(deployment: Deployment) -> None:
-    async with httpx.AsyncClient(base_url=deployment.base_url) as anybody:
+    async with httpx.AsyncClient(base_url=deployment.base_url, timeout=60) as anybody:
         root = (await anybody.get("/compute")).json()["versions"][0]
         assert root["links"][0]["href"] == f"{deployment.base_url}/compute/v2.1/"
         one = await anybody.get("/compute/v2.1/")
