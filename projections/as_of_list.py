@@ -9,12 +9,13 @@ many looks, however long the log is.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from domain.server import Server, decode_server
 from eventlog.log import EventLog
 from projections.as_of import Moment, NotYetKnown
-from projections.database import compiled
+from projections.patterns import finder, no_expression, why_text
 from projections.query import ServerQuery
 from projections.read_model import ReadModel
 from projections.rows import ServerThen
@@ -44,6 +45,7 @@ async def servers_at(
         moment = min(moment, await log.last_position())
         if not await read.wait_for(moment):
             raise NotYetKnown(f"the read model is at {read.position}, before {moment}: ask again in a moment")
+    named = None if query.name_regex is None else finder(query.name_regex)
     shown: list[Server] = []
     marker, looked_at = query.marker, 0
     while looked_at < most:
@@ -52,11 +54,13 @@ async def servers_at(
         for row, server in zip(rows, await asyncio.gather(*(_state(log, row) for row in rows)), strict=True):
             if len(shown) == query.limit:
                 return Page(shown, marker)
-            if _matches(query, server):
+            if _matches(query, named, server):
                 shown.append(server)
             marker = row.id
         looked_at += len(rows)
         if len(rows) < wanted:
+            if not shown and query.marker is None and (why := why_text(query.name_regex)) is not None:
+                raise no_expression("name", why)
             return Page(shown, None)
     return Page(shown, marker)
 
@@ -70,7 +74,7 @@ async def _state(log: EventLog, row: ServerThen) -> Server:
     return decode_server(recorded.commit.state)
 
 
-def _matches(query: ServerQuery, server: Server) -> bool:
+def _matches(query: ServerQuery, named: Callable[[str], bool] | None, server: Server) -> bool:
     if query.states is not None and not any(
         vm_state in (None, server.vm_state) and (task_states is None or server.task_state in task_states)
         for vm_state, task_states in query.states
@@ -79,5 +83,5 @@ def _matches(query: ServerQuery, server: Server) -> bool:
     return (
         query.host in (None, server.host)
         and query.deleted in (None, server.deleted)
-        and (query.name_regex is None or compiled(query.name_regex).search(server.name) is not None)
+        and (named is None or named(server.name))
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
+from sqlalchemy.exc import DataError
 
-from projections.database import PatternError, compiled
 from projections.paging import order_of, page
-from projections.query import MAX_PATTERN, InvalidQuery, ServerQuery
+from projections.patterns import checked, literal, no_expression, why_text
+from projections.query import InvalidQuery, ServerQuery
+from projections.reader import ReadConnection
 from projections.schema import EVENTS_PER_COMMIT, events, servers
 from projections.times import to_text
 
@@ -43,19 +46,38 @@ _AMONG = {"ids": "id", "vm_states": "vm_state", "power_states": "power_state", "
 _TIMES = ("created_at", "launched_at", "terminated_at")
 
 
-def list_statement(query: ServerQuery, dialect: str, marker: Any | None) -> Select[Any]:
+def rows(connection: ReadConnection, query: ServerQuery, statement: Callable[[bool], Select[Any]]) -> Sequence[Any]:
+    """The rows of a list. `statement` is told whether the pattern of the name is meant as it is, as text.
+
+    It is where it is no expression of RE2, or none that this database can read. Raises InvalidQuery for one that found
+    nothing, neither way.
+    """
+    why = why_text(query.name_regex)
+    if why is None:
+        try:
+            return connection.select(statement(False))
+        except DataError as error:  # what RE2 could read, PostgreSQL could not
+            why = str(error.orig)
+    try:
+        found = connection.select(statement(True))
+    except DataError as error:
+        raise InvalidQuery(f"the database can not read a pattern: {error.orig}") from error
+    if not found and query.limit and query.marker is None:
+        raise no_expression("name", why)
+    return found
+
+
+def list_statement(query: ServerQuery, dialect: str, marker: Any | None, as_text: bool) -> Select[Any]:
     """The states of the servers asked for, in order. `marker`: the values of `marker_statement`, if there is one."""
-    statement = select(servers.c.id, servers.c.position, servers.c.state).where(*conditions(query, dialect))
+    statement = select(servers.c.id, servers.c.position, servers.c.state).where(*conditions(query, dialect, as_text))
     return page(statement, order_of(servers, query.sort, ALIASES), query.limit, marker)
 
 
 def then_statement(query: ServerQuery, moment: int | datetime, marker: Any | None) -> Select[Any]:
     """Those that existed at a position or a time, each with its newest event until then.
 
-    A pattern of the name is looked at here, though not held against what the name is now.
+    A pattern of the name is not held against what the name is now.
     """
-    if query.name_regex is not None:
-        _checked("name", query.name_regex)
     column, event = servers.c, events.c
     if isinstance(moment, int):
         until = event.id < (moment + 1) * EVENTS_PER_COMMIT
@@ -82,11 +104,11 @@ def marker_statement(query: ServerQuery) -> Select[Any]:
     return select(*(expression for expression, _ in order)).where(servers.c.id == query.marker)
 
 
-def count_statement(query: ServerQuery, dialect: str) -> Select[Any]:
-    return select(func.count()).select_from(servers).where(*conditions(query, dialect))
+def count_statement(query: ServerQuery, dialect: str, as_text: bool) -> Select[Any]:
+    return select(func.count()).select_from(servers).where(*conditions(query, dialect, as_text))
 
 
-def conditions(query: ServerQuery, dialect: str) -> list[ColumnElement[bool]]:
+def conditions(query: ServerQuery, dialect: str, as_text: bool) -> list[ColumnElement[bool]]:
     column = servers.c
     found: list[ColumnElement[bool]] = []
     for name in _EQUAL:
@@ -116,7 +138,7 @@ def conditions(query: ServerQuery, dialect: str) -> list[ColumnElement[bool]]:
         found.append(column.updated_at >= to_text(query.changes_since))
     if query.changes_before is not None:
         found.append(column.updated_at <= to_text(query.changes_before))
-    return found + _tag_conditions(query) + _pattern_conditions(query, dialect)
+    return found + _tag_conditions(query) + _pattern_conditions(query, dialect) + _name_conditions(query, as_text)
 
 
 def _task_among(task_states: tuple[str | None, ...]) -> ColumnElement[bool]:
@@ -139,28 +161,24 @@ def _tag_conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
     return found
 
 
+def _name_conditions(query: ServerQuery, as_text: bool) -> list[ColumnElement[bool]]:
+    name, pattern = servers.c.name, query.name_regex
+    if pattern is None:
+        return []
+    return [name.regexp_match(literal(pattern)) if as_text else or_(name.regexp_match(pattern), name == pattern)]
+
+
 def _pattern_conditions(query: ServerQuery, dialect: str) -> list[ColumnElement[bool]]:
-    wanted = {**query.regex, **({"name": query.name_regex} if query.name_regex is not None else {})}
     found: list[ColumnElement[bool]] = []
-    for key, pattern in wanted.items():
+    for key, pattern in query.regex.items():
         name = ALIASES.get(key, key)
         if name not in PATTERNS:
             raise InvalidQuery(f"servers can not be filtered by a pattern of {key!r}")
-        found.append(servers.c[name].regexp_match(_checked(key, pattern)))
+        found.append(servers.c[name].regexp_match(checked(key, pattern)))
     # Addresses are kept one per line: ^ and $ mean those of a line.
     by_line = "(?n)" if dialect == "postgresql" else "(?m)"
     for key, name in (("ip", "addresses_v4"), ("ip6", "addresses_v6")):
         pattern = getattr(query, key)
         if pattern is not None:
-            found.append(servers.c[name].regexp_match(by_line + _checked(key, pattern)))
+            found.append(servers.c[name].regexp_match(by_line + checked(key, pattern)))
     return found
-
-
-def _checked(key: str, pattern: str) -> str:
-    if len(pattern) > MAX_PATTERN:
-        raise InvalidQuery(f"the pattern of {key!r} is longer than {MAX_PATTERN} characters")
-    try:
-        compiled(pattern)
-    except PatternError as error:
-        raise InvalidQuery(f"{key!r} is no regular expression: {error}") from error
-    return pattern

@@ -2,7 +2,8 @@
 
 Shapes: a page is at most `MAX_LIMIT` rows. `marker` is the id of the last row of the page before; a marker that names
 nothing raises `MarkerNotFound`. A regular expression that can not be read, and a sort key that does not exist, raise
-`InvalidQuery`. Patterns are RE2 on SQLite and PostgreSQL's own there: both search anywhere in the text.
+`InvalidQuery`. Patterns are RE2 on SQLite and PostgreSQL's own there: both search anywhere in the text. A pattern of
+names that can not be read is text, found anywhere in the names, and refused only if it is in none (`patterns`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 from nats.errors import Error as NatsError
 from sqlalchemy import Select, func, select
-from sqlalchemy.exc import DataError
 
 from domain import resources as domain_resources
 from domain.resources import Address, Host, Port, Resource
@@ -27,7 +26,7 @@ from projections.facts import position_of
 from projections.file_watch import FileWatch
 from projections.queries import EventQuery
 from projections.queries_actions import ActionQuery, read_action, read_actions, with_steps
-from projections.query import MAX_LIMIT, InvalidQuery, MarkerNotFound, ServerQuery
+from projections.query import MAX_LIMIT, MarkerNotFound, ServerQuery
 from projections.reader import ReadConnection, Reader
 from projections.rows import (
     ActionRow,
@@ -254,8 +253,10 @@ class ReadModel:
             marker = None
             if query.marker is not None:
                 marker = _marker(connection, queries_servers.marker_statement(query), query.marker)
-            statement = queries_servers.list_statement(query, self.dialect, marker)
-            return [decode_server(row[2]) for row in _execute(connection, statement)]
+            found = queries_servers.rows(
+                connection, query, lambda as_text: queries_servers.list_statement(query, self.dialect, marker, as_text)
+            )
+            return [decode_server(row[2]) for row in found]
 
         return await self._large(read)
 
@@ -269,7 +270,9 @@ class ReadModel:
             marker = None
             if query.marker is not None:
                 marker = _marker(connection, queries_servers.marker_statement(query), query.marker)
-            found = _execute(connection, queries_servers.then_statement(query, moment, marker))
+            found = queries_servers.rows(
+                connection, query, lambda _: queries_servers.then_statement(query, moment, marker)
+            )
             positions = [(row, position_of(row[3])) for row in found]
             return [
                 ServerThen(id=row[0], position=position, server=decode_server(row[2]) if position == row[1] else None)
@@ -279,8 +282,13 @@ class ReadModel:
         return await self._large(read)
 
     async def servers_count(self, query: ServerQuery) -> int:
-        statement = queries_servers.count_statement(query, self.dialect)
-        return await self._large(lambda connection: int(_execute(connection, statement)[0][0]))
+        def read(connection: ReadConnection) -> int:
+            found = queries_servers.rows(
+                connection, query, lambda as_text: queries_servers.count_statement(query, self.dialect, as_text)
+            )
+            return int(found[0][0])
+
+        return await self._large(read)
 
     async def usage(self, project_id: str) -> Usage:
         statement = select(
@@ -468,14 +476,6 @@ def _marker(connection: ReadConnection, statement: Select[Any], marker: str) -> 
     if not found:
         raise MarkerNotFound(marker)
     return found[0]
-
-
-def _execute(connection: ReadConnection, statement: Select[Any]) -> Sequence[Any]:
-    try:
-        return connection.select(statement)
-    except DataError as error:
-        # What RE2 could read, PostgreSQL could not.
-        raise InvalidQuery(f"the database can not read a pattern: {error.orig}") from error
 
 
 def _has_tables(url: str) -> bool:

@@ -162,7 +162,10 @@ _SERVER = (
         "server list --tags blue",
         "server show first",
         "server set --name uno --description one --property a=b --tag red --hostname uno first",
-        "server set --name first uno",
+        "server set --name 'web[1' uno",
+        "server show 'web[1'",
+        "server set --name 'web(1)' 'web[1'",
+        "server set --name first 'web(1)'",
         "server unset --property a --tag red --description first",
     ),
     *_admin(

@@ -35,9 +35,8 @@ _FOR_ALL_83 = frozenset(
     )
 )
 _SORT_ONLY_ADMINS = frozenset({"host", "node"})
+_NAMES = ("name", "display_name")
 _REGEX = {
-    "name": "name",
-    "display_name": "name",
     "description": "description",
     "display_description": "description",
     "hostname": "hostname",
@@ -94,6 +93,7 @@ async def _find(call: Call, what: str) -> tuple[list[Server], ServerQuery]:
     except MarkerNotFound as error:
         raise Invalid(f"marker [{query.marker}] not found", hint="Begin again without a marker.") from error
     except InvalidQuery as error:
+        schemas.NAMES.check(call.version, call.query)  # Nova's own sentence for it
         raise Invalid(str(error)) from error
 
 
@@ -105,6 +105,9 @@ def _query(call: Call, what: str) -> ServerQuery | None:
     for name, ours in _EXACT.items():
         if name in given:
             wanted[ours] = given[name]
+    for name in _NAMES:
+        if name in given:
+            wanted["name_regex"] = given[name]
     for name, ours in _REGEX.items():
         if name in given:
             wanted["regex"][ours] = given[name]

@@ -109,7 +109,7 @@ def _regex(value: object) -> bool:
         return True
     try:
         re.compile(value)
-    except re.error:
+    except (re.error, OverflowError):
         return False
     return True
 

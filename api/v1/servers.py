@@ -49,9 +49,10 @@ async def index(request: Request) -> Response:
 async def listing(request: Request) -> Response:
     """List servers
 
-    Filters: `name` (regular expression), `status`, `host`; `limit` and `marker` page through, newest first. `as_of` (a
-    position or a time) lists those of then as they were then, and the filters hold of that: at most 1,000 servers are
-    looked at for a page, so one may be shorter than `limit` and still have a `next_marker`.
+    Filters: `name` (a regular expression, RE2; text that is none finds the names that hold it), `status`, `host`;
+    `limit` and `marker` page through, newest first. `as_of` (a position or a time) lists those of then as they were
+    then, and the filters hold of that: at most 1,000 servers are looked at for a page, so one may be shorter than
+    `limit` and still have a `next_marker`.
     """
     only_known(request, *KNOWN)
     query = request.query_params

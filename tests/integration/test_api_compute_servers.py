@@ -199,6 +199,23 @@ async def test_lists_filter_sort_and_page(deployment: Deployment, demo: Api, adm
     assert len((await admin.get("/servers/detail?all_tenants=1&name=^list-"))["servers"]) == 3
 
 
+async def test_a_name_that_is_no_expression_is_found_as_it_is(demo: Api) -> None:
+    server_id = await demo.create("web[1")
+    for path in ("/servers?name=web[1", "/servers/detail?display_name=b["):
+        assert [one["id"] for one in (await demo.get(path))["servers"]] == [server_id], path
+    for path, why in (
+        (
+            "/servers?name=b[2",
+            "Invalid input for query parameters name. Value: b[2. 'b[2' is not a 'regex'",
+        ),
+        ("/servers?name=(?=w)", "'name' is no regular expression: invalid perl operator: (?="),
+        (f"/servers?hostname=x{{{10**20}}}", "is not a 'regex'"),
+    ):
+        refused = await demo.send("GET", path)
+        assert refused.status_code == 400
+        assert why in message(refused)
+
+
 async def test_deleted_servers_are_listed_among_changes_and_keep_their_history(demo: Api, admin: Api) -> None:
     server_id = await demo.create("short-lived")
     assert (await demo.send("DELETE", f"/servers/{server_id}")).status_code == 204

@@ -94,7 +94,7 @@ async def test_a_past_moment_is_shown_as_it_was(plane: Plane, demo: httpx.AsyncC
 
 async def test_a_list_is_shown_as_it_was(plane: Plane, demo: httpx.AsyncClient) -> None:
     first, second = [await plane.create(demo, f"listed-{number}") for number in range(2)]
-    changed = await do(plane, demo, "update", first, name="renamed")
+    changed = await do(plane, demo, "update", first, name="renamed[1")
     renaming = (await get(demo, f"/v1/servers/{first}/history"))["actions"][0]["events"][0]["at"]
     await do(plane, demo, "delete", second)
 
@@ -106,12 +106,13 @@ async def test_a_list_is_shown_as_it_was(plane: Plane, demo: httpx.AsyncClient) 
     assert await names(demo, before) == ["listed-1", "listed-0"]
     assert await names(demo, before, name="renamed") == []
     assert await names(demo, before, status="ACTIVE", name="^listed") == ["listed-1", "listed-0"]
-    assert await names(demo, changed["position"]) == ["listed-1", "renamed"]
-    assert await names(demo, renaming) == ["listed-1", "renamed"]
+    assert await names(demo, changed["position"]) == ["listed-1", "renamed[1"]
+    assert await names(demo, changed["position"], name="renamed[") == ["renamed[1"]
+    assert await names(demo, renaming) == ["listed-1", "renamed[1"]
     newest = await plane.services.log.last_position()
     assert await plane.services.read.wait_for(newest, WAIT_SECONDS)
-    assert await names(demo, newest) == ["renamed"]
-    assert await names(demo, newest, deleted="true") == ["listed-1", "renamed"]
+    assert await names(demo, newest) == ["renamed[1"]
+    assert await names(demo, newest, deleted="true") == ["listed-1", "renamed[1"]
     assert await names(demo, 1) == []
     page = await get(demo, "/v1/servers", as_of=before, limit=1)
     assert [one["name"] for one in page["servers"]] == ["listed-1"]
@@ -363,6 +364,8 @@ async def test_lists_are_filtered_and_paged(plane: Plane, demo: httpx.AsyncClien
     rest = await get(demo, "/v1/servers", name="^list-", limit=2, marker=first["next_marker"])
     assert [one["name"] for one in first["servers"] + rest["servers"]] == names[::-1]
     assert (await get(demo, "/v1/servers", status="ERROR", name="^list-"))["servers"] == []
+    odd = await plane.create(demo, "list[3")
+    assert [one["id"] for one in (await get(demo, "/v1/servers", name="t[3"))["servers"]] == [odd]
     for wrong in ({"status": "NICE"}, {"limit": "many"}, {"marker": "x"}, {"name": "("}):
         assert (await demo.get("/v1/servers", params=wrong)).status_code == 400
 

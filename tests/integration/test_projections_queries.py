@@ -94,6 +94,29 @@ async def test_server_filters(read: ReadModel, query: dict[str, Any], expected: 
         assert await read.servers_count(ServerQuery(**query)) == len(expected)
 
 
+# Expressions that mean something else, that no engine reads, and that RE2 reads and PostgreSQL does not.
+ODD_NAMES = ["web(1)", "a+b", "^x$", "web[1", "a\\", "c++", "(?=a)", "***=b", "web{1", "{1..3}", "\\QeQ\\E", "50%_"]
+
+
+async def test_every_name_finds_its_server(database_url: str) -> None:
+    world = World()
+    for name in ODD_NAMES:
+        world.active(name)
+    fill(database_url, world.log)
+    read = await ReadModel.open(database_url)
+    try:
+        assert {name: await names(read, name_regex=name) for name in ODD_NAMES} == {name: [name] for name in ODD_NAMES}
+        assert await names(read, name_regex="b[1") == ["web[1"]  # anywhere in the name, as an expression is
+        assert await names(read, name_regex="b{1") == ["web{1"]
+        assert [await read.servers_count(ServerQuery(name_regex=name)) for name in ODD_NAMES] == [1] * len(ODD_NAMES)
+        with pytest.raises(InvalidQuery, match="'name' is no regular expression: "):
+            await names(read, name_regex="WEB[1")
+        marker = (await read.servers(ServerQuery(name_regex="web[1")))[0].id
+        assert await names(read, name_regex="web[1", marker=marker) == []  # the page after the last
+    finally:
+        await read.close()
+
+
 async def test_addresses_are_matched_one_by_one(read: ReadModel, world: World) -> None:
     server = next(server for server in world.servers.values() if server.name == "alpha")
     address = server.interfaces[0].fixed_ips[0].address
@@ -127,6 +150,8 @@ async def test_pages_add_up_to_the_list(read: ReadModel, sort: tuple[tuple[str, 
     [
         {"name_regex": "(a"},
         {"name_regex": "a" * 300},
+        {"name_regex": r"(\pL{9}){99}"},
+        {"regex": {"name": "web[1"}},
         {"regex": {"state": "x"}},
         {"sort": (("colour", "asc"),)},
         {"sort": (("name", "up"),)},

@@ -224,9 +224,10 @@ _PLAIN = words(
 )
 _REGEX = words(
     "kernel_id ramdisk_id hostname key_name power_state node flavor reservation_id launched_at terminated_at "
-    "availability_zone name display_name description display_description locked_by root_device_name config_drive "
+    "availability_zone description display_description locked_by root_device_name config_drive "
     "access_ip_v4 access_ip_v6 auto_disk_config progress ip ip6 created_at"
 )
+_NAMES = words("name display_name")  # a name need not be an expression: what is none is meant as it is
 SORT_KEYS = words(
     "access_ip_v4 access_ip_v6 auto_disk_config availability_zone config_drive created_at display_description "
     "display_name host hostname image_ref instance_type_id kernel_id key_name launch_index launched_at locked_by node "
@@ -248,6 +249,7 @@ def _sort(*more: str) -> Schema:
 _LIST: Schema = {
     **dict.fromkeys(_PLAIN, STRINGS),
     **dict.fromkeys(_REGEX, COMMON),
+    **dict.fromkeys(_NAMES, STRINGS),
     "sort_key": _sort(*_SORT_IGNORED),
     "changes-since": many({"type": "string", "format": "date-time"}),
     **PAGING,
@@ -270,5 +272,7 @@ LIST = Schemas(
     (75, query(_LIST_75, strict=True)),
     query=True,
 )
+# Held against names that found nothing.
+NAMES = Schemas((1, query(dict.fromkeys(_NAMES, COMMON))), query=True)
 
-__all__ = ["CREATE", "LIST", "METADATA_ALL", "METADATA_ITEM", "NON_NEGATIVE", "REBUILD", "TAGS", "UPDATE"]
+__all__ = ["CREATE", "LIST", "METADATA_ALL", "METADATA_ITEM", "NAMES", "NON_NEGATIVE", "REBUILD", "TAGS", "UPDATE"]
