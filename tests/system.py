@@ -58,7 +58,6 @@ def new_server(name: str = "web", **fields: Any) -> NewServer:
         "instance_name": "instance-1",
         "reservation_id": "r-1",
         "image_id": "image-1",
-        "config_drive": True,
     }
     return NewServer(**(given | fields))
 

@@ -92,7 +92,6 @@ async def carry_out(call: Call) -> Created:
         "description": wanted.get("description") or None,
         "metadata": wanted.get("metadata", {}),
         "tags": tuple(dict.fromkeys(wanted.get("tags", ()))),
-        "config_drive": flag(wanted.get("config_drive", False)),
         "networks": await networks_of(call, wanted, high),
         "security_groups": await security_groups_of(call, wanted),
         "availability_zone": target.zone,

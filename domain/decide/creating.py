@@ -39,7 +39,6 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_data: str | None = None  # base64; kept as a blob by the handler, which sets user_data_id
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
-    config_drive: bool = False
     block_devices: tuple[BlockDevice, ...] = ()
     root_tag: str | None = None
     networks: tuple[NetworkRequest, ...] | None = None
@@ -95,7 +94,7 @@ def create(new: NewServer, context: Context) -> list[ServerEvent]:
             "user_data_id": new.user_data_id,
             "metadata": new.metadata,
             "tags": new.tags,
-            "config_drive": new.config_drive,
+            "config_drive": True,  # the workflow makes one for every server, asked for or not
             "hostname": new.hostname,
             "access_ip_v4": new.access_ip_v4,
             "access_ip_v6": new.access_ip_v6,

@@ -89,7 +89,7 @@ def test_a_server_that_boots_reads_all_that_its_owner_gave_it(world: World, gues
     said = guest.boots()
     server, read = guest.server, told(guest)
     assert (said["host"], guest.run("hostname"), server.hostname) == ("inside", "inside", "inside")
-    assert (server.name, server.description, server.has_config_drive) == ("Told Server", "looks inside", "")
+    assert (server.name, server.description, server.has_config_drive) == ("Told Server", "looks inside", "True")
     assert set(read) == ALWAYS | {"public_keys", "keys", "admin_pass"}
     assert (read["uuid"], read["name"], read["hostname"]) == (guest.id, "Told Server", "inside")
     assert (read["project_id"], read["availability_zone"]) == (server.project_id, server.availability_zone)
@@ -194,6 +194,7 @@ def test_what_is_listed_is_what_the_guest_has(world: World, guest: Guest) -> Non
     (group,) = get("os-security-groups")["security_groups"]
     assert (group["name"], {rule["ip_protocol"] for rule in group["rules"]} >= {"icmp", "tcp"}) == ("default", True)
     figures = get("diagnostics")
+    assert figures["config_drive"] is True
     shape = {"config_drive", "cpu_details", "disk_details", "driver", "hypervisor", "hypervisor_os", "memory_details"}
     assert set(figures) == shape | {"nic_details", "num_cpus", "num_disks", "num_nics", "state", "uptime"}
     assert (figures["num_cpus"], figures["num_nics"]) == (int(guest.run("nproc")), len(inside))

@@ -194,7 +194,6 @@ def new_server() -> NewServer:
         instance_name="instance-1",
         reservation_id="r-1",
         image_id="image-1",
-        config_drive=True,
     )
 
 
