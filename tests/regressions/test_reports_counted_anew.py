@@ -24,7 +24,7 @@ async def test_reports_arrive_when_the_stream_counts_from_one_again(own_nats: Em
         server = await system.create()
         for _ in range(MANY):
             await system.log.js.publish(f"reports.host-1.{server.id}", b"not a report")
-        await system.until(lambda: system.conductor.reports.counts["broken"] == MANY)
+        await system.until(lambda: system.conductor.reports.counts["broken"] >= MANY)
         await system.stop_agents()
         os.kill(own_nats.pid, signal.SIGKILL)
         await asyncio.to_thread(own_nats.stop)
