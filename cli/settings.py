@@ -5,7 +5,8 @@ tune the rooms, each key also being `CHRONOVA_<TABLE>_<KEY>` in the environment:
 
 - `[commands]`: the fields of `commands.settings.CommandSettings` (deadline_seconds, grace_seconds, ...);
 - `[api]`: the fields of `api.services.ApiSettings` (region, page_limit, ...);
-- `[driver]`: options of the hypervisor driver (see the drivers).
+- `[driver]`: options of the hypervisor driver (see the drivers), and as its `kind` which driver that is: the option
+  `driver`, which may also stand alone (`driver = "simulated"`).
 
 Unknown keys are refused: a misspelt option must not be silently without effect.
 """
@@ -64,7 +65,9 @@ def read_config(path: Path | None, known: set[str]) -> tuple[dict[str, Any], Tab
             raise click.UsageError(f"the configuration file {path} can not be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise click.UsageError(f"the configuration file {path} is not TOML: {error}") from error
-    tables = {name: content.pop(name, {}) for name in TABLES}
+    driver = content.pop("driver", {})
+    kind = driver.pop("kind", None) if isinstance(driver, dict) else driver
+    tables = {name: content.pop(name, {}) for name in TABLES} | {"driver": driver if isinstance(driver, dict) else {}}
     unknown = sorted(set(content) - known)
     if unknown:
         raise click.UsageError(
@@ -75,6 +78,10 @@ def read_config(path: Path | None, known: set[str]) -> tuple[dict[str, Any], Tab
         if not isinstance(table, dict):
             raise click.UsageError(f"{path}: {name} has to be a table: [{name}]")
         table.update(_from_environment(name, os.environ))
+    if kind is not None:
+        if kind not in DRIVERS:
+            raise click.UsageError(f"{path}: driver {kind!r} is none of {', '.join(DRIVERS)}")
+        content["driver"] = kind
     return content, Tables(**tables)
 
 

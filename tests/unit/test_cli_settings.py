@@ -34,13 +34,31 @@ def test_tables_take_the_environment_over_the_file(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("hsts = 2", "hsts"), ("commands = 2", "has to be a table"), ("hosts = ", "not TOML")],
+    [
+        *(("hsts = 2", "hsts"), ("commands = 2", "has to be a table"), ("hosts = ", "not TOML")),
+        *(("driver = 2", "driver 2 is none of auto, libvirt"), ('[driver]\nkind = "kvm"', "driver 'kvm' is none of")),
+    ],
 )
 def test_what_a_file_can_not_mean_is_refused(text: str, said: str, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(text)
     with pytest.raises(click.UsageError, match=said):
         read_config(config, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ('driver = "simulated"\nhosts = 2', {}),
+        ('hosts = 2\n[driver]\nkind = "simulated"\nlatency = 1', {"latency": 1}),
+    ],
+    ids=["alone", "beside its options"],
+)
+def test_the_driver_may_be_chosen_in_the_file(text: str, options: dict[str, object], tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    values, tables = read_config(config, KNOWN)
+    assert (values, tables.driver) == ({"driver": "simulated", "hosts": 2}, options)
 
 
 @pytest.mark.parametrize(
