@@ -145,7 +145,7 @@ class EmbeddedNats:
     def stop(self) -> None:
         """Ask the server to end and wait for it; kill it if it does not end in time."""
         process = self._process
-        if process is None or process.poll() is not None:
+        if process is None or self.poll() is not None:
             return
         process.terminate()
         try:
@@ -166,7 +166,11 @@ class EmbeddedNats:
 
     def poll(self) -> int | None:
         """The exit code; None while it runs (or was never started)."""
-        return None if self._process is None else self._process.poll()
+        if self._process is None:
+            return None
+        code = self._process.poll()
+        # The thread that waits for its end may know of it and not have told yet: the kernel is asked.
+        return self._process.wait(STOP_SECONDS) if code is None and _has_ended(self._process.pid) else code
 
     def __enter__(self) -> EmbeddedNats:
         return self
@@ -237,6 +241,14 @@ class EmbeddedNats:
         except OSError:
             lines = []
         return lines[-1] if lines else "nothing"
+
+
+def _has_ended(child: int) -> bool:
+    """Whether a child process ended, without taking its exit code from who waits for it."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True  # its exit code was taken
 
 
 def _spawn_for_life(command: list[str], log_file: Path, inherited: int) -> subprocess.Popen[bytes]:

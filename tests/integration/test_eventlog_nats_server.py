@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -100,13 +101,26 @@ def test_a_server_that_can_not_start_says_why(tmp_path: Path) -> None:
 
 def test_two_servers_never_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
-        with monkeypatch.context() as hurried, pytest.raises(NatsServerFailed, match="another nats-server uses"):
+        with monkeypatch.context() as hurried:
             hurried.setattr("eventlog.nats_server.STOP_SECONDS", 0.2)  # an end takes as long as the machine needs
-            EmbeddedNats.start(tmp_path, sync_interval=None)
+            with pytest.raises(NatsServerFailed, match="another nats-server uses"):
+                EmbeddedNats.start(tmp_path, sync_interval=None)
         os.kill(server.pid, signal.SIGKILL)
         until(lambda: server.poll() is not None, "the killed one has ended")
         with EmbeddedNats.start(tmp_path, sync_interval=None) as next_server:
             assert next_server.poll() is None
+
+
+def test_a_killed_server_is_started_again_as_soon_as_its_end_is_seen(tmp_path: Path) -> None:
+    with EmbeddedNats.start(tmp_path, sync_interval=None) as server:
+        for _ in range(8):
+            life, end = os.pidfd_open(server.pid), select.poll()
+            end.register(life, select.POLLIN)
+            os.kill(server.pid, signal.SIGKILL)
+            assert end.poll(60_000)
+            os.close(life)
+            server.restart()  # the thread that waits for the killed one may not have run yet
+            assert server.poll() is None
 
 
 async def test_the_log_is_the_same_with_and_without_users(tmp_path: Path) -> None:
