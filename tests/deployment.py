@@ -101,6 +101,8 @@ async def running_api(data: Path, **settings: Any) -> AsyncIterator[Deployment]:
         commands = Commands(log, visible=visible, settings=told, hosts=watch)
         tokens = Tokens(load_keys(data), read, recheck=given.token_recheck_seconds)
         services = Services(commands=commands, read=read, log=log, tokens=tokens, settings=given)
+        # What was left undone is found in the read model: `chronova api` has waited for all of it before it serves.
+        assert await read.wait_for(await log.last_position(), WAIT_SECONDS)
         base_url = await stack.enter_async_context(_serving(services))
         await bootstrap(commands, read, data, base_url=base_url, tiny_image=None)
         yield Deployment(data, services, base_url, nats, projecting)
