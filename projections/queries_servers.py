@@ -117,6 +117,9 @@ def conditions(query: ServerQuery, dialect: str, as_text: bool) -> list[ColumnEl
     for name in _FLAGS:
         if (value := getattr(query, name)) is not None:
             found.append(column[name] == int(value))
+    if query.gone is not None:
+        gone = or_(column.deleted != 0, column.vm_state == "soft-delete")
+        found.append(gone if query.gone else not_(gone))
     for name, target in _AMONG.items():
         if (values := getattr(query, name)) is not None:
             found.append(column[target].in_(values))

@@ -37,7 +37,8 @@ class ServerQuery:
 
     `regex`: column name -> pattern, for name, hostname, key_name, description, ... (see `queries_servers.PATTERNS`).
     `ip`, `ip6`: patterns too, held against each address. `changes_since` and `changes_before` are inclusive and look
-    at updated_at; whether deleted servers are among the answers is `deleted` alone (None: both).
+    at updated_at; whether deleted servers are among the answers is `deleted` alone (None: both). `gone` is the same for
+    those that are deleted or wait for it since a soft delete.
     """
 
     project_id: str | None = None
@@ -64,6 +65,7 @@ class ServerQuery:
     progress: int | None = None
     stuck: bool | None = None
     deleted: bool | None = False
+    gone: bool | None = None
     name_regex: str | None = None
     ip: str | None = None
     ip6: str | None = None

@@ -139,7 +139,11 @@ def _query(call: Call, what: str) -> ServerQuery | None:
         raise Invalid("The value of changes-since must be less than or equal to changes-before.")
     if not _states(call, given, wanted):
         return None
-    wanted["deleted"] = _deleted(call, given)
+    gone = _gone(call, given)
+    if gone is False and _waiting_asked_for(wanted):
+        wanted["deleted"] = False
+    else:
+        wanted |= {"deleted": None, "gone": gone}
     wanted["sort"] = _sort(call)
     limit = call.services.settings.page_limit
     asked = integer(call, "limit", limit)
@@ -216,13 +220,21 @@ def _states(call: Call, given: dict[str, str], wanted: dict[str, Any]) -> bool:
     return True
 
 
-def _deleted(call: Call, given: dict[str, str]) -> bool | None:
-    """Deleted servers are listed for administrators who ask, and for everybody among the changes since a time."""
+def _gone(call: Call, given: dict[str, str]) -> bool | None:
+    """Servers that were deleted, softly or not, are listed for administrators who ask and for nobody else, but for
+    everybody among the changes since a time (null): the name of one that waits for its end is free for another.
+    """
     if any(status.upper() == "DELETED" for status in call.query.get("status", ())) and call.is_admin:
         return True
     if "deleted" in given and call.is_admin:
         return _boolean(given["deleted"], "deleted")
     return None if "changes-since" in given else False
+
+
+def _waiting_asked_for(wanted: dict[str, Any]) -> bool:
+    """Who asks for the state of a soft delete sees the servers in it."""
+    asked = {vm_state for vm_state, _ in wanted.get("states", ())} | set(wanted.get("vm_states", ()))
+    return "soft-delete" in asked
 
 
 def _sort(call: Call) -> tuple[tuple[str, str], ...]:

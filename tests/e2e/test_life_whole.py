@@ -75,6 +75,10 @@ def life(patient: World) -> Life:
     return Life(guest)
 
 
+def listed(compute: Any, **filters: str) -> set[str]:
+    return {one["id"] for one in compute.get("/servers", params=filters).json()["servers"]}
+
+
 def test_while_it_runs(patient: World, life: Life) -> None:
     guest, compute, storage = life.guest, life.compute, patient.cloud.block_storage
     life.goes("lock", "lock_server", "ACTIVE")
@@ -190,7 +194,11 @@ def test_its_shelf_and_its_rescue(patient: World, life: Life) -> None:
 def test_its_end(patient: World, life: Life) -> None:
     guest, admin = life.guest, patient.admin.compute
     life.after("resetState", lambda: admin.reset_server_state(guest.id, "active"), "ACTIVE")
+    assert guest.id in listed(life.compute)
     life.goes("delete", "delete_server", "SOFT_DELETED")
+    # Its name is free for another: who wants to see it asks for its state, or as an administrator for what is deleted.
+    assert guest.id not in listed(life.compute) | listed(admin, all_tenants="1")
+    assert guest.id in listed(life.compute, status="SOFT_DELETED") & listed(admin, all_tenants="1", deleted="true")
     life.goes("restore", "restore_server", "ACTIVE")
     guest.boots()
     assert guest.run(f"cat {NOTE}") == "kept"

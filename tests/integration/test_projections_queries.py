@@ -55,6 +55,8 @@ NEWEST_FIRST = ["eta", "zeta", "epsilon", "gamma_1", "beta", "alpha"]
     [
         ({}, NEWEST_FIRST),
         ({"deleted": True}, ["delta"]),
+        ({"deleted": None, "gone": True}, ["delta"]),
+        ({"deleted": None, "gone": False}, NEWEST_FIRST),
         ({"deleted": None}, ["eta", "zeta", "epsilon", "delta", "gamma_1", "beta", "alpha"]),
         ({"project_id": "p-other"}, ["gamma_1"]),
         ({"host": "host-2"}, ["beta"]),
