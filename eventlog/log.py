@@ -32,7 +32,7 @@ from eventlog.errors import CommitTooLarge, Conflict, CorruptMessage, LogError, 
 from eventlog.feed import Feed, FeedBroken, Message
 from eventlog.follower import Follower, Handler, Turn
 from eventlog.jetstream import JetStreamCalls
-from eventlog.mux import NoAnswer, RequestMux
+from eventlog.mux import NoAnswer, RequestMux, let_go
 from eventlog.stream import MAX_COMMIT_BYTES, ensure_stream
 from eventlog.tail import Tail
 
@@ -126,7 +126,7 @@ class EventLog:
                     reconnected_cb=on_reconnect,
                 )
         except (TimeoutError, OSError, nats.errors.Error) as error:
-            await client.close()
+            await let_go(client)
             raise LogUnavailable(f"no NATS server answers at {_hosts(servers)}: is it running? ({error!r})") from error
         try:
             version = client.connected_server_version
@@ -136,7 +136,7 @@ class EventLog:
             await ensure_stream(log.js, stream, prefix, replicas, timeout, create=create)
             await log._mux.open()
         except BaseException:
-            await client.close()
+            await let_go(client)
             raise
         opened.append(log)
         return log
@@ -154,7 +154,7 @@ class EventLog:
         for feed in list(self._feeds):
             await feed.close()
         await self._mux.close()
-        await self.nc.close()
+        await let_go(self.nc)
 
     async def append(
         self,

@@ -11,6 +11,7 @@ says nothing about what the server did with the request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     from nats.aio.subscription import Subscription
 
 SWEEP_SECONDS = 0.25
+
+
+async def let_go(client: Client) -> None:
+    """Close a connection. Raises nothing: one that NATS has left can not be flushed, and need not be.
+
+    What was still to be sent then was never acknowledged. nats-py writes it to the transport all the same, and uvloop's
+    says with a RuntimeError that it is closed.
+    """
+    with contextlib.suppress(OSError, RuntimeError, NatsError):
+        await client.close()
 
 
 class NoAnswer(Exception):

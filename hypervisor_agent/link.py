@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from eventlog.mux import RequestMux
+from eventlog.mux import RequestMux, let_go
 
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 0.25
@@ -65,8 +65,7 @@ class Link:
         with contextlib.suppress(OSError, nats.errors.Error):
             if self._mux is not None:
                 await self._mux.close()
-        with contextlib.suppress(OSError, nats.errors.Error):
-            await self.client.close()
+        await let_go(self.client)
 
     def on_connect(self, callback: Callable[[], None]) -> None:
         """Call back after every reconnect: what the server was asked to do for us is forgotten by then."""
@@ -130,7 +129,7 @@ class Link:
                 )
         except (TimeoutError, OSError, nats.errors.Error) as error:
             log.warning("NATS does not answer; trying again", servers=self.access.servers, error=repr(error))
-            await self.client.close()
+            await let_go(self.client)
             return False
         return True
 

@@ -20,7 +20,8 @@ from tests.running import READY_SECONDS, Running, until
 pytestmark = pytest.mark.xdist_group("chronova up")
 
 
-def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nats_ends", ["later", "first"])
+def test_the_roles_make_a_system_and_end_when_told_to(nats_ends: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     address = free_address()
     with EmbeddedNats.start(tmp_path / "nats", sync_interval=None) as nats:
@@ -49,11 +50,14 @@ def test_the_roles_make_a_system_and_end_when_told_to(tmp_path: Path) -> None:
             with system.client() as client:
                 system.create_server(client, "apart")
             until(lambda: any((tmp_path / "copy").glob("*.open")), "the log is archived")
+            if nats_ends == "first":  # as at a machine's end
+                nats.stop()
         finally:
             for process in processes:
                 process.send_signal(signal.SIGTERM)
             codes = [process.wait(60) for process in processes]
-        assert codes == [0, 0, 0, 0, 0]
+        said = {log.name: log.read_text()[-500:] for log in tmp_path.glob("*.log")}
+        assert codes == [0, 0, 0, 0, 0], said
 
 
 def test_a_projector_that_waits_for_a_rebuild_of_another_ends_when_told_to(tmp_path: Path) -> None:
