@@ -29,7 +29,7 @@ async def _connected(urls: list[str], password: str) -> EventLog:
 
 
 class Watch:
-    """Made by `open`. Survives whatever happens to NATS, as any follower of the log does."""
+    """Made by `open`, which reads what is there. Survives whatever happens to NATS, as any follower of the log does."""
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
@@ -47,6 +47,7 @@ class Watch:
         watch = cls(log)
         follower = await log.follow(0, watch._take, kind="server")
         try:
+            await watch.caught_up()
             yield watch
         finally:
             await follower.stop()
@@ -84,9 +85,14 @@ class Watch:
 
     async def settled(self, server_ids: Iterable[str]) -> None:
         """Every one of these exists and, as far as the log is now, nothing is going on with it."""
-        wanted, now = list(server_ids), await self._head()
-        await self.until(lambda: self.position >= now, f"the log is read up to {now}")
+        wanted = list(server_ids)
+        await self.caught_up()
         await self.until(lambda: self.all_idle(wanted), "every action has ended")
+
+    async def caught_up(self) -> None:
+        """What is in the log now has been read."""
+        now = await self._head()
+        await self.until(lambda: self.position >= now, f"the log is read up to {now}")
 
     def all_idle(self, server_ids: Iterable[str]) -> bool:
         """Every one of these exists and nothing is going on with it, as far as the log was read."""
