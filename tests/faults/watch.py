@@ -85,8 +85,8 @@ class Watch:
 
     async def settled(self, server_ids: Iterable[str]) -> None:
         """Every one of these exists and, as far as the log is now, nothing is going on with it."""
-        wanted = list(server_ids)
         await self.caught_up()
+        wanted = list(server_ids)  # all there are by now, if these are this watch's
         await self.until(lambda: self.all_idle(wanted), "every action has ended")
 
     async def caught_up(self) -> None:
