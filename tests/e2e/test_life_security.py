@@ -136,7 +136,8 @@ def test_a_port_is_reached_as_long_as_a_rule_lets_it(world: World, front: Guest)
 
 
 def test_a_removed_rule_ends_the_connection_that_it_let_in(world: World, front: Guest) -> None:
-    front.run("nc -l -p 2222 -e /bin/cat >/dev/null 2>&1 &")
+    listens = "until grep -q ':08AE ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; do usleep 50000; done"  # on port 2222
+    front.run(f"nc -l -p 2222 -e /bin/cat >/dev/null 2>&1 & {listens}")
     with socket.socket() as talk:
         talk.settimeout(60)
         with rule(world, "front", "tcp", "2000:3000"):
