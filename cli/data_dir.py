@@ -16,6 +16,11 @@ PARTS |= {"passwords.json", "clouds.yaml", "ready.json", "lost+found"}
 OURS = ("nats/jetstream", "read-models.db", "keys/secrets", "agents/journal.db")
 LOG_STREAM = "CHRONOVA_LOG"  # eventlog.log.DEFAULT_STREAM, without loading all that the log needs
 FOLDERS = ("nats", "archive", "images", "volumes", "agents", "keys", "logs", "run")
+READ = ("passwords.json", "keys/tokens", "keys/secrets", "keys/checkpoint.*", "keys/nats-*")
+WRITTEN = (
+    *("lock", "read-models.db*", "clouds.yaml", "run/*.json", "logs/*.log", "agents/*/journal.db"),
+    *("nats/lock", "nats/port", "nats/nats-server.conf"),
+)
 
 
 def must_be_ours(data: Path) -> None:
@@ -46,6 +51,29 @@ def claim(data: Path) -> None:
             mark.write_text(MARK_TEXT)
     except OSError as error:
         raise not_usable(data, error) from error
+
+
+def must_be_usable(data: Path) -> None:
+    """Raises Stop for what has the name of a part and is none, or may not be used. Writes nothing.
+
+    The archive is looked at by itself: it may be elsewhere, and the log is taken without it.
+    """
+    parts = [data, *(data / name for name in FOLDERS if name != "archive"), *data.glob("agents/host-*")]
+    for folder in filter(Path.exists, parts):
+        if not folder.is_dir():
+            raise Stop(f"{folder} has to be a directory and is none: move it away")
+        _may(folder, os.R_OK | os.W_OK | os.X_OK)
+    for names, wanted in ((READ, os.R_OK), (WRITTEN, os.R_OK | os.W_OK)):
+        for file in (file for name in names for file in data.glob(name)):
+            if not file.is_file():
+                raise Stop(f"{file} has to be a file and is none: move it away")
+            _may(file, wanted)
+
+
+def _may(path: Path, wanted: int) -> None:
+    if not os.access(path, wanted, effective_ids=True):
+        what = "read" if wanted == os.R_OK else "read and write"
+        raise Stop(f"{_me()} may not {what} {path}: run this as its owner, or give it to {_me()}")
 
 
 def keep_private(data: Path) -> None:

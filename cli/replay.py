@@ -31,6 +31,7 @@ def replay(
 
 
 async def _replay(data: Path, access: LogAccess, verify: bool, database: str | None) -> None:
+    from cli import preflight
     from cli.offline import open_place
     from projections import replay as projection
     from projections.database import ReadModelUnavailable
@@ -39,6 +40,7 @@ async def _replay(data: Path, access: LogAccess, verify: bool, database: str | N
         with output.progress("verifying" if verify else "replaying") as tell:
             try:
                 if not verify:
+                    preflight.database_must_answer(place.database)
                     position = await projection.rebuild(place.log, place.database, tell)
                     click.echo(f"the read models are built anew, up to position {position}")
                     return

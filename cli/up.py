@@ -62,6 +62,7 @@ def up(options: UpOptions) -> None:
     """Run until SIGTERM, SIGINT or SIGHUP. Raises Stop."""
     begun = time.monotonic()
     data_dir.must_be_ours(options.data)
+    data_dir.must_be_usable(options.data)
     _must_have_room(options.data)
     _must_take_ready_file(options)
     if options.nats:

@@ -161,6 +161,8 @@ def version_of(engine: Engine) -> int | None:
                 f"the read model {path} can not be used (it may not be read and written): run this as its owner, "
                 "or give it to the user who runs chronova"
             )
+        if not os.path.isfile(path):
+            raise ReadModelUnavailable(f"the read model {path} has to be a file and is none: move it away")
     with engine.connect() as connection:
         if "schema_info" not in inspect(connection).get_table_names(schema=_schema_of(engine)):
             return None

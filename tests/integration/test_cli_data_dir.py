@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 from cli import data_dir, options
 from cli.errors import Stop
 from eventlog.log import DEFAULT_STREAM
+from projections.database import ReadModelUnavailable, connect, version_of
 from tests.running import chronova, running
 
 pytestmark = pytest.mark.xdist_group("chronova up")
@@ -75,6 +78,72 @@ def test_parts_that_were_brought_along_are_no_reason_to_refuse(tmp_path: Path, b
     (tmp_path / brought).mkdir()
     data_dir.claim(tmp_path)
     assert (tmp_path / data_dir.MARK).exists()
+
+
+@pytest.mark.parametrize("name", ["read-models.db", "lock", "clouds.yaml", "keys/nats-control", "logs/control.log"])
+def test_a_file_that_is_a_directory_is_told_before_anything_starts(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(Stop, match=f"{name} has to be a file and is none: move it away"):
+        data_dir.must_be_usable(tmp_path)
+    (tmp_path / name).rmdir()
+    (tmp_path / name).touch()
+    data_dir.must_be_usable(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nats", "keys", "run", "agents/host-1"])
+def test_a_directory_that_is_a_file_is_told_before_anything_starts(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(Stop, match=f"{name} has to be a directory and is none: move it away"):
+        data_dir.must_be_usable(tmp_path)
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Root may do everything, so root is somebody else for a moment."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that everybody reaches: pytest's own are their owner's."""
+    with tempfile.TemporaryDirectory() as name:
+        (folder := Path(name)).chmod(0o755)
+        yield folder
+
+
+@pytest.mark.parametrize("name", [".", "nats", "read-models.db"])
+def test_what_may_not_be_written_is_told_before_anything_starts(open_to_all: Path, name: str) -> None:
+    data = open_to_all / "data"
+    (data / "nats").mkdir(parents=True)
+    (data / "read-models.db").touch()
+    for path in (data, *data.iterdir()):
+        path.chmod(0o777)
+    (data / name).chmod(0o555)
+    with somebody_else(), pytest.raises(Stop, match=f"may not read and write {data / name}: run this as its owner"):
+        data_dir.must_be_usable(data)
+
+
+def test_a_read_model_that_is_a_directory_is_told_in_one_line(tmp_path: Path) -> None:
+    data_dir.claim(tmp_path)
+    file = tmp_path / "read-models.db"
+    file.mkdir()
+    (tmp_path / "nats" / "jetstream").mkdir(parents=True)
+    for words in (SIMULATED, ("replay",)):
+        done = chronova(*words, data=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert f"{file} " in done.stderr
+        assert "has to be a file" in done.stderr
+    engine = connect(f"sqlite:///{file}")  # as every role looks for it
+    with pytest.raises(ReadModelUnavailable, match="has to be a file and is none: move it away"):
+        version_of(engine)
+    engine.dispose()
 
 
 @pytest.fixture
