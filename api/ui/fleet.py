@@ -34,7 +34,10 @@ async def fleet(request: Request) -> Response:
     try:
         wanted = fleet_query(query, project, limit=PAGE)
         found = await at.read.servers(wanted)
-    except (InvalidQuery, MarkerNotFound) as error:
+    except MarkerNotFound as error:
+        sought = f"No server has the id {query['marker']!r}, after which this page was to begin"
+        raise Invalid(sought, hint="The first page has the newest ones.") from error
+    except InvalidQuery as error:
         raise Invalid(str(error), hint="Clear the filters and try again.") from error
     last = await at.read.newest_actions([server.id for server in found])
     rows = [
@@ -52,6 +55,7 @@ async def fleet(request: Request) -> Response:
         hosts_total=len(hosts),
         host_names=[host["name"] for host in hosts],
         next_page=_with(query, marker=found[-1].id) if len(found) == PAGE else None,
+        first_page=_with(query) if "marker" in query else None,
     )
 
 

@@ -36,12 +36,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Lane:
-    """One action. `y` is the top of its bars; `start` and `scale` let a page make a running bar grow."""
+    """One action. `words` says it to who does not see it; `y` is the top of its bars."""
 
     anchor: str
     label: str
     hue: str
-    word: str
+    words: str
     y: float
     bars: tuple[Bar, ...]
 
@@ -184,15 +184,15 @@ def _moment(origin: datetime, seconds: float) -> datetime:
 
 def _lane(action: ActionRow, y: float, place: Any, now: datetime) -> Lane:
     hue, _, word = result_look(action)
+    label = command_title(action.command)
+    title = f"{label}: {word}, {took(((action.finish_time or now) - action.start_time).total_seconds())}"
     bars: list[Bar] = []
     for step in action.steps:
         bars += _bars(step, place, now)
     if not bars:
         start, end = place(action.start_time), place(action.finish_time or now)
-        length = took(((action.finish_time or now) - action.start_time).total_seconds())
-        title = f"{command_title(action.command)}: {word}, {length}"
         bars = [Bar(start, max(LEAST_BAR, end - start), hue, title, action.finish_time is None)]
-    return Lane(f"a-{action.id}", command_title(action.command), hue, word, y, tuple(bars))
+    return Lane(f"a-{action.id}", label, hue, f"{title}, begun {clock(action.start_time)[:8]}", y, tuple(bars))
 
 
 def _bars(step: StepRow, place: Any, now: datetime) -> list[Bar]:

@@ -109,7 +109,10 @@ def problem(request: Request, refusal: Rejected) -> Response:
     # What was posted is not posted again: its page is where to look whether it happened.
     path = request.url.path if request.method == "GET" else request.url.path.rpartition("/")[0]
     retry = path + (f"?{request.url.query}" if request.method == "GET" and request.url.query else "")
-    return render(request, "problem.html", refusal.code, refusal=refusal, title=title(refusal.code), retry=retry)
+    # What the address asked of the page was wrong: the page itself is still there.
+    afresh = path if refusal.code == 400 and retry != path else None
+    values: dict[str, Any] = {"refusal": refusal, "title": title(refusal.code), "retry": retry, "afresh": afresh}
+    return render(request, "problem.html", refusal.code, **values)
 
 
 def csrf_of(token: str) -> str:

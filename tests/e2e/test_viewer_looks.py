@@ -52,6 +52,13 @@ NAMELESS = """() => Array.from(document.querySelectorAll(
   .map((one) => one.outerHTML.slice(0, 120))"""
 
 
+# The window, and the boxes that hold a table each.
+TOO_WIDE = """() => [document.documentElement, ...document.querySelectorAll('#fleet, #actions, .state')]
+  .filter((one) => one.scrollWidth > one.clientWidth)
+  .map((one) => `${one.id || one.tagName} ${one.scrollWidth} > ${one.clientWidth}`)"""
+UNFOLD = "() => document.querySelectorAll('main details').forEach((one) => one.open = true)"
+
+
 @pytest.fixture(scope="module")
 def story(site: Site) -> Iterator[dict[str, str]]:
     """Servers in every colour."""
@@ -63,7 +70,7 @@ def story(site: Site) -> Iterator[dict[str, str]]:
         bad = site.create(demo, "web-2-fail-spawn")
         busy = site.create(demo, "web-3-hang-suspend")
         site.give(demo, "suspend", busy, wait=False)
-        yield {"good": good, "bad": bad, "busy": busy}
+        yield {"good": good, "bad": bad, "busy": busy, "long": site.create(demo, "W" * 255)}
 
 
 def sizes(page: Page) -> tuple[int, int]:
@@ -95,6 +102,20 @@ def test_every_page_is_readable(
             assert whole <= seen, f"{name} is wider than the window"
 
 
+def test_nothing_is_wider_than_its_box(site: Site, story: dict[str, str], open_page: OpenPage) -> None:
+    page = open_page(reduced_motion="reduce")
+    site.enter(page, "chronova-admin", path=f"/ui/servers/{story['long']}")
+    moment = page.locator(".events a").last.get_attribute("href")
+    paths = ["/ui/", "/ui/hosts", f"/ui/machine?server={story['long']}", f"/ui/nothing/{'W' * 255}", str(moment)]
+    paths += [f"/ui/?name={'W' * 250}x", *(f"/ui/servers/{story[name]}" for name in ("long", "bad"))]
+    for path in paths:
+        page.goto(f"{site.base_url}{path}")
+        page.evaluate(UNFOLD)
+        for width in (1440, 1200, 800, 400):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(TOO_WIDE) == [], f"{path} at {width}"
+
+
 def test_the_fleet_filters_by_the_address(site: Site, story: dict[str, str], open_page: OpenPage) -> None:
     page = open_page()
     site.enter(page)
@@ -105,10 +126,33 @@ def test_the_fleet_filters_by_the_address(site: Site, story: dict[str, str], ope
     page.get_by_role("link", name="ERROR").click()
     expect(page.locator(".fleet tbody tr")).to_have_count(1)
     expect(page.locator(".fleet tbody")).to_contain_text("web-2-fail-spawn")
+    expect(page).to_have_title("Servers: ^web-, ERROR · chronova")
+    page.go_back()
+    expect(page.locator(".fleet tbody tr")).to_have_count(3)
+    page.go_back()
+    expect(page.get_by_placeholder("Name (regular expression)")).to_have_value("")
     page.goto(f"{site.base_url}/ui/?name=nothing-is-called-so")
     expect(page.locator(".empty")).to_contain_text("No server fits name = nothing-is-called-so")
     page.get_by_role("link", name="Clear the filters").click()
     assert page.url == f"{site.base_url}/ui/"
+
+
+def test_what_an_address_asks_for_in_vain_is_said_and_leads_on(
+    site: Site, story: dict[str, str], open_page: OpenPage
+) -> None:
+    page = open_page()
+    site.enter(page, path="/ui/?marker=x")
+    expect(page.locator("main")).to_contain_text("No server has the id 'x'")
+    page.get_by_role("link", name="Open the page afresh").click()
+    expect(page).to_have_title("Servers · chronova")
+    page.goto(f"{site.base_url}/ui/servers/{story['good']}?marker=req-nothing")
+    expect(page.locator("main")).to_contain_text("req-nothing is no request of this server")
+    page.get_by_role("link", name="Open the page afresh").click()
+    expect(page).to_have_title("web-1 · chronova")
+    page.goto(f"{site.base_url}/ui/?name=^W%2B$&marker={story['long']}")
+    expect(page.locator(".empty")).to_contain_text("There are no older servers.")
+    page.get_by_role("link", name="To the newest").click()
+    expect(page.locator(".fleet tbody tr")).to_have_count(1)
 
 
 def test_the_fleet_grows_too(site: Site, open_page: OpenPage) -> None:

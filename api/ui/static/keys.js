@@ -56,9 +56,15 @@ export function keys(tail) {
     "[": () => /** @type {HTMLAnchorElement | null} */ (document.querySelector("a[rel=prev]"))?.click(),
     "]": () => /** @type {HTMLAnchorElement | null} */ (document.querySelector("a[rel=next]"))?.click(),
     Escape: () => {
-      for (const menu of document.querySelectorAll("details.menu[open]")) menu.removeAttribute("open");
+      for (const menu of document.querySelectorAll("details.menu[open]")) {
+        if (menu.contains(document.activeElement)) menu.querySelector("summary")?.focus();
+        menu.removeAttribute("open");
+      }
     },
   };
+  const button = document.getElementById("keys");
+  button?.removeAttribute("hidden");
+  button?.addEventListener("click", () => help?.showModal());
   document.addEventListener("keydown", (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.ctrlKey || event.metaKey || event.altKey || help?.open) return;

@@ -7,6 +7,7 @@
 
 const LONGEST_HIDDEN = 60_000;
 const AGAIN_AFTER = 2_000;
+const STRETCH_AFTER = 2_000;
 
 export class Tail {
   /**
@@ -27,11 +28,15 @@ export class Tail {
     this.failures = 0;
     this.timer = 0;
     this.busy = false;
+    this.stretched = 0;
     /** @type {EventSource | null} */
     this.source = null;
     this.sign = document.getElementById("tail");
     this.word = document.getElementById("tail-word");
     this.sign?.removeAttribute("hidden");
+    this.sign?.addEventListener("click", () => this.toggle());
+    // What came while the menu was open has passed the head by.
+    document.addEventListener("toggle", (event) => menuOf(event.target)?.open === false && this.later(), true);
     document.addEventListener("visibilitychange", () => this.seen());
     addEventListener("pagehide", () => this.close());
     this.hiddenTimer = 0;
@@ -125,22 +130,18 @@ export class Tail {
     this.busy = true;
     const position = this.position;
     try {
-      const address = new URL(location.href);
-      address.hash = "";
-      address.searchParams.set("after", String(position));
-      // A page that shows a refusal was posted; what is fetched again is the page itself.
-      address.pathname = address.pathname.replace(/\/commands$/, "");
-      const answer = await fetch(address, { headers: { Accept: "text/html" } });
-      if (answer.redirected && new URL(answer.url).pathname.endsWith("/login")) return location.reload();
-      if (!answer.ok) throw new Error(`the page answers ${answer.status}`);
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const page = await fetched(position);
+      if (!page) return location.reload();
+      const reading = readingPlace();
       replaceParts(page);
+      document.title = page.title;
       announce(this.fresh);
       this.shown = Math.max(position, Number(page.body.dataset.position ?? 0));
       this.fresh = 0;
       this.failures = 0;
       this.tell();
       this.refreshed();
+      backTo(reading);
       this.again();
     } catch {
       this.failures += 1;
@@ -151,16 +152,52 @@ export class Tail {
     }
     if (this.position > position && this.fresh === 0 && this.position > this.shown) this.later();
   }
+
+  /** What runs has come to the end of its axis: the timeline is drawn anew, and nothing else. */
+  async stretch() {
+    if (this.held || this.busy || this.timer || Date.now() < this.stretched + STRETCH_AFTER) return;
+    this.stretched = Date.now();
+    this.busy = true;
+    try {
+      const page = await fetched(this.position);
+      if (page) replaceParts(page, "#timeline");
+    } catch {
+      // The stream notices too when the line is lost, and says so.
+    } finally {
+      this.busy = false;
+    }
+  }
 }
 
-/** Put the parts that changed in place of the old ones. @param {Document} page */
-function replaceParts(page) {
-  const menu = document.getElementById("more");
-  for (const old of document.querySelectorAll("[data-part]")) {
+/**
+ * This page as it is now, once it knows a position; null when the session is over.
+ * @param {number} position @returns {Promise<Document | null>}
+ */
+async function fetched(position) {
+  const address = new URL(location.href);
+  address.hash = "";
+  address.searchParams.set("after", String(position));
+  // A page that shows a refusal was posted; what is fetched again is the page itself.
+  address.pathname = address.pathname.replace(/\/commands$/, "");
+  const answer = await fetch(address, { headers: { Accept: "text/html" } });
+  if (answer.redirected && new URL(answer.url).pathname.endsWith("/login")) return null;
+  if (!answer.ok) throw new Error(`the page answers ${answer.status}`);
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+/** The menu of commands, when that is what it is. @param {EventTarget | null} target */
+function menuOf(target) {
+  return target instanceof HTMLDetailsElement && target.id === "more" ? target : null;
+}
+
+/** Put the parts of a new page in place of the old ones. @param {Document} page @param {string} [which] */
+function replaceParts(page, which = "[data-part]") {
+  const menu = menuOf(document.getElementById("more"));
+  for (const old of document.querySelectorAll(which)) {
     const now = page.getElementById(old.id);
     if (!now) continue;
     // An open menu is being read, or filled in: it is not pulled away.
-    if (old.id === "head" && menu instanceof HTMLDetailsElement && menu.open) continue;
+    if (old.id === "head" && menu?.open) continue;
     const known = new Set(Array.from(old.querySelectorAll("[data-row]"), (row) => row.id));
     for (const details of old.querySelectorAll("details[id]")) {
       const twin = now.querySelector(`#${CSS.escape(details.id)}`);
@@ -168,31 +205,67 @@ function replaceParts(page) {
     }
     const chosen = old.querySelector(".chosen[data-row]");
     if (chosen) now.querySelector(`#${CSS.escape(chosen.id)}`)?.classList.add("chosen");
-    const focused = old.contains(document.activeElement) ? pathOf(old, document.activeElement) : null;
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const twin = focused && twinOf(now, focused);
     const top = old.scrollLeft;
     old.replaceWith(now);
     now.scrollLeft = top;
-    if (focused) at(now, focused)?.focus({ preventScroll: true });
+    twin?.focus({ preventScroll: true });
     if (known.size) for (const row of now.querySelectorAll("[data-row]")) if (!known.has(row.id)) row.classList.add("fresh");
   }
 }
 
-/** Where an element is inside a part, as child numbers. @param {Element} part @param {Element | null} element */
-function pathOf(part, element) {
+/**
+ * The same element in the new part: at its place below the nearest id. What stands there by now may be another link, or
+ * the button of another command, which must not come under a finger on Enter.
+ * @param {Element} part @param {Element} element @returns {HTMLElement | SVGElement | null}
+ */
+function twinOf(part, element) {
+  const named = element.closest("[id]");
+  const from = named && (named.id === part.id ? part : part.querySelector(`#${CSS.escape(named.id)}`));
+  /** @type {Element | undefined | null} */
+  let found = from;
+  for (const number of pathOf(named, element)) found = found?.children[number];
+  if (!found || !alike(found, element)) {
+    found = Array.from(from?.querySelectorAll(element.tagName) ?? []).find((one) => alike(one, element));
+  }
+  return found instanceof HTMLElement || found instanceof SVGElement ? found : null;
+}
+
+/** @param {Element} one @param {Element} other */
+function alike(one, other) {
+  if (one.tagName !== other.tagName || one.getAttribute("href") !== other.getAttribute("href")) return false;
+  return one.tagName !== "BUTTON" || one.textContent === other.textContent;
+}
+
+/** Where an element is below another one, as child numbers. @param {Element | null} top @param {Element} element */
+function pathOf(top, element) {
   /** @type {number[]} */
   const path = [];
-  for (let one = element; one && one !== part && one.parentElement; one = one.parentElement) {
+  for (let one = element; one !== top && one.parentElement; one = one.parentElement) {
     path.unshift(Array.prototype.indexOf.call(one.parentElement.children, one));
   }
   return path;
 }
 
-/** @param {Element} part @param {number[]} path @returns {HTMLElement | null} */
-function at(part, path) {
-  /** @type {Element | undefined} */
-  let found = part;
-  for (const number of path) found = found?.children[number];
-  return found instanceof HTMLElement ? found : null;
+/** The row, or the part without rows, at the top of the window, and how high; nothing where new rows are looked for. */
+function readingPlace() {
+  if (scrollY === 0) return null;
+  const head = document.getElementById("head");
+  const covered = head && getComputedStyle(head).position === "sticky" ? head.getBoundingClientRect().bottom : 0;
+  const places = Array.from(document.querySelectorAll("main [data-row], main [data-part]"));
+  const read = places
+    .filter((one) => one.matches("[data-row]:not([hidden])") || !one.querySelector("[data-row]"))
+    .find((one) => one.getBoundingClientRect().bottom > covered);
+  const top = read?.getBoundingClientRect().top ?? 0;
+  const whole = top >= covered && read?.matches("[data-row]") && !read.previousElementSibling?.matches("[data-row]");
+  return read && !whole ? { id: read.id, top } : null;
+}
+
+/** New rows above what is being read do not push it away. @param {ReturnType<typeof readingPlace>} place */
+function backTo(place) {
+  const now = place && document.getElementById(place.id);
+  if (now) scrollBy(0, now.getBoundingClientRect().top - place.top);
 }
 
 let announced = 0;

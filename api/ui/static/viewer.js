@@ -19,21 +19,25 @@ function reveal() {
 
 /** @param {string} what */
 function show(what) {
-  for (const chip of document.querySelectorAll("button[data-show]")) {
-    chip.classList.toggle("chosen", chip.getAttribute("data-show") === what);
+  for (const chip of document.querySelectorAll(".chip[data-show]")) {
+    const chosen = chip.getAttribute("data-show") === what;
+    chip.classList.toggle("chosen", chosen);
+    chip.setAttribute("aria-pressed", String(chosen));
   }
   document.getElementById("actions")?.setAttribute("data-showing", what);
   for (const row of document.querySelectorAll("#actions [data-row]")) {
     const seen = what === "all" || row.hasAttribute(`data-${what}`);
     row.toggleAttribute("hidden", !seen);
   }
+  const none = !document.querySelector("#actions [data-row]:not([hidden])");
+  document.getElementById("none-shown")?.toggleAttribute("hidden", what === "all" || !none);
 }
 
 document.addEventListener("click", (event) => {
   const target = /** @type {Element} */ (event.target);
   const copy = target.closest("button[data-copy]");
   if (copy) navigator.clipboard?.writeText(copy.getAttribute("data-copy") ?? "").then(() => (copy.textContent = "copied"));
-  const chip = target.closest("button[data-show]");
+  const chip = target.closest("[data-show]");
   if (chip) show(chip.getAttribute("data-show") ?? "all");
   const menu = document.getElementById("more");
   if (menu instanceof HTMLDetailsElement && menu.open && !menu.contains(target)) menu.open = false;
@@ -49,10 +53,10 @@ function open(row) {
 }
 
 reveal();
-clocks();
 const tail = body.dataset.live ? new Tail(body.dataset.live, Number(body.dataset.refresh ?? 300), () => {
   reveal();
   show(document.getElementById("actions")?.getAttribute("data-showing") ?? "all");
 }) : null;
+clocks(() => tail?.stretch());
 keys(tail);
 if (/^#a-\d+$/.test(location.hash)) open(document.querySelector(location.hash));
