@@ -9,7 +9,7 @@ import msgspec
 
 from api.v1.params import PARAMS
 from api.v1.scope import redacted
-from domain.decide import Context, host_must_answer, must_be_ones_own_lock, must_be_possible, must_have_its_host, refuse
+from domain.decide import ASKED_BESIDES, Context, host_must_answer, must_be_possible, must_have_its_host, refuse
 from domain.errors import NotImplementedHere, Rejected
 from domain.machine import MACHINE
 from domain.policy import allowed
@@ -59,10 +59,11 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
             must_be_possible(command)
             raise NotImplementedHere(f"{command} is not carried out here.", hint=NOT_HERE, reason="not_carried_out")
         refuse(server, command, context)
-        if command == "unlock":
-            must_be_ones_own_lock(server, context)
-        elif command in WORKFLOWS:
-            must_have_its_host(server, command, context)
+        if command in ASKED_BESIDES:
+            ASKED_BESIDES[command](server, context)
+        if command in WORKFLOWS:
+            as_usual = {"offload": services.commands.settings.shelved_offload}
+            must_have_its_host(server, command, as_usual, context)
             host_must_answer(server, command, context)
     except Rejected as rejected:
         return rejected

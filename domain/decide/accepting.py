@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from domain.decide.context import Context, Decision
 from domain.decide.instant import INSTANT
 from domain.decide.requirements import CHECKS, ON_ACCEPT, nothing
@@ -85,16 +87,17 @@ def accept(server: Server, command: str, params: dict[str, Any], context: Contex
         events: list[ServerEvent] = INSTANT[command](server, params, context)
         return events
     must_be_possible(command)
-    must_have_its_host(server, command, context)
+    must_have_its_host(server, command, params, context)
     check = CHECKS.get(command)
     if check is not None:
         check(server, params, context)
     return _begin(server, command, params, context)
 
 
-def must_have_its_host(server: Server, command: str, context: Context) -> None:
+def must_have_its_host(server: Server, command: str, params: dict[str, Any], context: Context) -> None:
     """Refuse what only a host can do for a server that is on none, or on one that would fail in the middle of it."""
-    steps = [step for step in WORKFLOWS[command].steps if step.when is None or step.when(server)]
+    begun = _begun(server, command, params, context)
+    steps = [step for step in WORKFLOWS[command].steps if step.when is None or step.when(begun)]
     orders = [step.order for step in steps if step.order is not None]
     if server.host is None and orders and all(step.control != "schedule" for step in steps):
         refusal = no_host(MACHINE.rule(command))
@@ -107,6 +110,21 @@ def must_have_its_host(server: Server, command: str, context: Context) -> None:
             hint="Nothing was changed. Use a host with another driver.",
             reason="unsupported",
         )
+
+
+def _begun(server: Server, command: str, params: dict[str, Any], context: Context) -> Server:
+    """The server as the conditions of the command's steps will see it, which ask its operation, too."""
+    operation = Operation(
+        request_id=context.request_id,
+        command=command,
+        started_at=context.now,
+        deadline=context.now,
+        user_id=context.user_id,
+        project_id=context.project_id,
+        params=params,
+        vm_state_before=server.vm_state,
+    )
+    return msgspec.structs.replace(server, operation=operation)
 
 
 def _begin(server: Server, command: str, params: dict[str, Any], context: Context) -> list[ServerEvent]:

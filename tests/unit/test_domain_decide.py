@@ -281,6 +281,16 @@ def test_what_a_host_can_not_finish_is_not_begun() -> None:
     assert decide.accept(server(), "shelve", image, context())
 
 
+def test_what_a_host_can_not_finish_of_what_was_asked_for_is_not_begun() -> None:
+    lacks = context(host_lacks=frozenset({"offload"}))
+    image: dict[str, Any] = {"image_id": "image-1", "name": "left"}
+    on_a_volume = server(image_id=None, volumes=(ROOT,))
+    for one, params in ((server(), image | {"offload": True}), (on_a_volume, {})):
+        with pytest.raises(Conflict, match="can not do offload, which shelve needs"):
+            decide.accept(one, "shelve", params, lacks)
+    assert decide.accept(server(), "shelve", image | {"offload": False}, lacks)
+
+
 @pytest.mark.parametrize("command", ["delete", "force-delete"])
 def test_delete_is_legal_at_every_step_of_every_workflow(command: str) -> None:
     starts = [born()]
