@@ -30,7 +30,7 @@ def explain(data: Path, config: Path | None, tables: Tables, server: str, about:
     if as_json:
         output.as_json(told)
         return
-    click.echo(f"{told['server_id']} is {told['status']}: {told['summary']}")
+    click.echo(f"{told['name']} ({told['server_id']}) is {told['status']}: {told['summary']}")
     for line in (told.get("detail"), (told.get("fault") or {}).get("message")):
         if line and line not in told["summary"]:
             click.echo(f"  {line}")

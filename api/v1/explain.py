@@ -36,6 +36,7 @@ async def explain(request: Request) -> Response:
     found = await reasons_for(at, who, server)
     body: dict[str, Any] = {
         "server_id": server.id,
+        "name": server.name,
         "status": status(server.vm_state, server.task_state),
         "vm_state": server.vm_state,
         "task_state": server.task_state,

@@ -113,7 +113,7 @@ def test_a_deleted_server_is_found_by_its_name(system: Running) -> None:
         until(lambda: client.get(f"/compute/v2.1/servers/{server}").status_code == 404, "gone")
     assert "delete" in output_of(system, "history", "leaver")
     told = output_of(system, "explain", "leaver")
-    assert f"{server} is DELETED: It was deleted at" in told
+    assert told.startswith(f"leaver ({server}) is DELETED: It was deleted at ")
     assert "by demo, request req-" in told
 
 
