@@ -16,6 +16,7 @@ from api.microversions import text_of
 from api.volume.paths import VERSIONS, both
 from domain.errors import NotFound, Rejected
 
+ZONE = "nova"
 TYPE = "default"
 TYPE_ID = str(uuid5(NAMESPACE_URL, "chronova:volume-type:default"))
 _EMPTY = {
@@ -85,7 +86,7 @@ async def show_type(request: Request) -> Response:
 
 async def zones(request: Request) -> Response:
     """The one availability zone"""
-    return Json({"availabilityZoneInfo": [{"zoneName": "nova", "zoneState": {"available": True}}]})
+    return Json({"availabilityZoneInfo": [{"zoneName": ZONE, "zoneState": {"available": True}}]})
 
 
 async def services(request: Request) -> Response:
@@ -94,7 +95,7 @@ async def services(request: Request) -> Response:
     one = {
         "binary": "cinder-volume",
         "host": "chronova",
-        "zone": "nova",
+        "zone": ZONE,
         "status": "enabled",
         "state": "up",
         "updated_at": None,

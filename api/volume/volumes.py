@@ -18,7 +18,7 @@ from api.links import base_url
 from api.listing import page
 from api.shapes import flag, number, string_mapping, text
 from api.volume.access import find, moment, must_be_member, visible, work
-from api.volume.fixed import TYPE, TYPE_ID
+from api.volume.fixed import TYPE, TYPE_ID, ZONE
 from api.volume.paths import both
 from api.volume.quotas import must_have_room
 from commands import disks
@@ -129,6 +129,9 @@ async def create_volume(request: Request) -> Response:
     type_ = text(body, "volume_type", None)
     if type_ not in (None, "", TYPE, TYPE_ID, "__DEFAULT__"):
         raise NotFound(f"Volume type with name {type_} could not be found.")
+    zone = text(body, "availability_zone", None)
+    if zone not in (None, "", ZONE):
+        raise Invalid(f"Availability zone '{zone}' is invalid.", hint=f"Volumes are in {ZONE}")
     if flag(body, "multiattach", False):
         raise Invalid(
             "Volumes that several servers share (multiattach) are not offered here",
@@ -147,7 +150,7 @@ async def create_volume(request: Request) -> Response:
         "size_gb": size,
         "status": "creating",
         "metadata": string_mapping(body, "metadata", {}) or {},
-        "availability_zone": text(body, "availability_zone", "nova") or "nova",
+        "availability_zone": ZONE,
         "disk_format": disks.disk_format(),
         **source,
     }

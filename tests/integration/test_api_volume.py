@@ -164,6 +164,7 @@ async def test_others_do_not_see_it(api: Deployment, demo: httpx.AsyncClient) ->
         ({"volume": {"size": 10**9}}, 400),
         ({"volume": {"size": 1, "name": 5}}, 400),
         ({"volume": {"size": 1, "metadata": {"a": 1}}}, 400),
+        ({"volume": {"size": 1, "availability_zone": "nozone"}}, 400),
         ({"volume": {"size": 1, "volume_type": "ssd"}}, 404),
         ({"volume": {"size": 1, "imageRef": "x"}}, 400),
         ({"volume": {"size": 1, "snapshot_id": "x"}}, 404),
