@@ -34,7 +34,7 @@ def checked(body: Mapping[str, Any], who: Caller, *, keep_public: bool = False) 
     """The fields of a body as the aggregate keeps them, without free properties."""
     fields: dict[str, Any] = {}
     for key in body:
-        if key in _READ_ONLY and key != "id":
+        if key in _READ_ONLY:
             raise Forbidden(f"Attribute '{key}' is read-only.")
     if "name" in body:
         fields["name"] = text(body, "name", "") or ""

@@ -62,19 +62,19 @@ async def create_image(request: Request) -> Response:
     who = caller(request)
     must_be_member(who)
     body = await json_object(request)
+    chosen = body.pop("id", None)  # whoever makes an image may choose its id; nobody changes it
     fields = {"visibility": "shared", "project_id": who.project_id} | checked(body, who)
     created = await services(request).commands.create(
         "image",
         fields | {"status": "queued", "properties": properties(body), "owner_user_id": who.user_id},
         context(request),
-        id=_id(body),
+        id=_id(chosen),
     )
     image = _image(created)
     return Json(image_view(image), status_code=201, headers={"Location": f"/v2/images/{image.id}"})
 
 
-def _id(body: dict[str, Any]) -> str:
-    wanted = body.get("id")
+def _id(wanted: Any) -> str:
     if wanted is None:
         return str(uuid4())
     try:

@@ -190,8 +190,12 @@ async def test_json_patch(demo: httpx.AsyncClient) -> None:
     refusals: list[tuple[dict[str, Any], int]] = [
         ({"op": "remove", "path": "/os_distro"}, 409),
         ({"op": "replace", "path": "/nothing", "value": "x"}, 409),
-        ({"op": "replace", "path": "/status", "value": "active"}, 403),
-        ({"op": "replace", "path": "/checksum", "value": "x"}, 403),
+        *(
+            ({"op": verb, "path": f"/{key}", "value": "x"}, 403)
+            for key in ("id", "status", "size", "checksum", "created_at", "updated_at", "self", "file", "schema")
+            for verb in ("add", "replace", "remove")
+        ),
+        ({"op": "replace", "path": "/direct_url", "value": "x"}, 403),
         ({"op": "replace", "path": "/visibility", "value": "public"}, 403),
         ({"op": "replace", "path": "/owner", "value": "x"}, 403),
         ({"op": "move", "path": "/name"}, 400),
