@@ -15,6 +15,7 @@ from api.auth import Caller
 from api.errors import NeutronError
 from api.http import caller, json_object, services, timestamp
 from api.listing import living
+from api.network.attributes import must_be_known
 from domain.errors import Invalid
 from domain.resources import Network, Port, Resource, SecurityGroup, Subnet
 
@@ -137,9 +138,11 @@ async def create_all(
     body = await json_object(request)
     one, several = body.get(kind), body.get(collection)
     if isinstance(one, dict):
+        must_be_known(kind, [one])
         return {kind: await make(one)}, 201
     if isinstance(several, list) and several and all(isinstance(each, dict) for each in several):
         if len(several) > MOST_AT_ONCE:
             raise Invalid(f"At most {MOST_AT_ONCE} {collection} can be created at once")
+        must_be_known(kind, several)
         return {collection: [await make(each) for each in several]}, 201
     raise NeutronError("HTTPBadRequest", 400, f"Unable to find '{kind}' in request body")

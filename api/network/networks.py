@@ -12,6 +12,7 @@ from api.errors import NeutronError
 from api.http import Json, caller, context, services, wrapped_object
 from api.listing import living
 from api.network import access
+from api.network.attributes import must_be_known
 from api.network.query import chosen, listed
 from api.network.quotas import must_have_room
 from api.shapes import flag, number, text
@@ -92,7 +93,9 @@ async def create_networks(request: Request) -> Response:
 async def update_network(request: Request) -> Response:
     """Change a network"""
     network = await access.find_own(request, "network")
-    changes = _changes(request, await wrapped_object(request, "network"))
+    body = await wrapped_object(request, "network")
+    must_be_known("network", [body])
+    changes = _changes(request, body)
     updated = await services(request).commands.update("network", network.id, changes, context(request))
     return Json({"network": await _view(request, cast(Network, updated))})
 

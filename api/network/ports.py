@@ -18,6 +18,7 @@ from api.errors import NeutronError
 from api.http import Json, caller, context, services, wrapped_object
 from api.listing import living
 from api.network import access
+from api.network.attributes import must_be_known
 from api.network.query import chosen, listed
 from api.network.quotas import must_have_room
 from api.network.security_groups import ensure_default
@@ -219,6 +220,7 @@ async def update_port(request: Request) -> Response:
     """Change a port; its network stays"""
     port: Port = await access.find_own(request, "port")
     body = await wrapped_object(request, "port")
+    must_be_known("port", [body])
     changes = await _changes(request, body, port.project_id)
     mac = _mac(body)
     if mac is not None and mac != port.mac:

@@ -13,6 +13,7 @@ from api.errors import NeutronError
 from api.http import Json, context, services, wrapped_object
 from api.listing import living
 from api.network import access
+from api.network.attributes import must_be_known
 from api.network.cidr import default_pools, gateway_of, network_of, pools_of
 from api.network.query import chosen, listed
 from api.network.quotas import must_have_room
@@ -145,6 +146,7 @@ async def update_subnet(request: Request) -> Response:
     """Change a subnet"""
     subnet: Subnet = await access.find_own(request, "subnet")
     body = await wrapped_object(request, "subnet")
+    must_be_known("subnet", [body])
     changes = _changes(body)
     for key in ("ipv6_ra_mode", "ipv6_address_mode"):
         if key in body and body[key] != getattr(subnet, key):

@@ -86,6 +86,26 @@ async def test_a_full_subnet_gives_each_address_once_and_again_after_release(dem
     assert (in_use.status_code, neutron_type(in_use)) == (409, "NetworkInUse")
 
 
+async def test_an_attribute_that_neutron_does_not_know_is_refused(demo: httpx.AsyncClient) -> None:
+    network_id, subnet_id = await network_of(demo, "10.41.0.0/24")
+    port = await made(demo, "port", "ports", network_id=network_id)
+    for kind, id_, needed in (
+        ("network", network_id, {}),
+        ("subnet", subnet_id, {"network_id": network_id, "cidr": "10.42.0.0/24"}),
+        ("port", port["id"], {"network_id": network_id}),
+    ):
+        url, wrong = f"{V2}/{kind}s", needed | {"nmae": "x"}
+        before = (await demo.get(url)).json()
+        for answer in (
+            await demo.post(url, json={kind: wrong}),
+            await demo.post(url, json={f"{kind}s": [needed, wrong]}),
+            await demo.put(f"{url}/{id_}", json={kind: {"name": "new", "nmae": "x"}}),
+        ):
+            assert (answer.status_code, neutron_type(answer)) == (400, "HTTPBadRequest")
+            assert "Unrecognized attribute(s) 'nmae'" in answer.text
+        assert (await demo.get(url)).json() == before
+
+
 async def test_wanted_addresses(demo: httpx.AsyncClient) -> None:
     network_id, subnet_id = await network_of(demo, "10.2.0.0/24")
     wanted = {"subnet_id": subnet_id, "ip_address": "10.2.0.77"}
