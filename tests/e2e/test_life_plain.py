@@ -9,7 +9,7 @@ from typing import Any
 import openstack
 import pytest
 
-from tests.life import MARKS, REACHABLE, Guest, World
+from tests.life import MARKS, REACHABLE, Guest, World, wait_until
 from tests.running import chronova
 
 pytestmark = MARKS
@@ -108,8 +108,12 @@ def test_the_figures_and_the_words_are_the_guests_own(world: World, guest: Guest
     assert sum(one["write_bytes"] for one in after["disk_details"]) >= 1 << 20
     assert after["disk_details"][0]["write_bytes"] > before["disk_details"][0]["write_bytes"]
     guest.run("echo the last words > /dev/console")
-    last = world.cloud.compute.get_server_console_output(guest.id, length=1)["output"]
-    assert (last.strip().endswith("the last words"), len(last.splitlines())) == (True, 1)
+
+    def last() -> str:
+        return str(world.cloud.compute.get_server_console_output(guest.id, length=1)["output"])
+
+    wait_until(lambda: last().strip().endswith("the last words"), "its serial port has sent them")
+    assert len(last().splitlines()) == 1
     topology = world.cloud.compute.get(f"/servers/{guest.id}/topology", microversion="2.96").json()
     assert topology == {"nodes": [], "pagesize_kb": None}
 
