@@ -56,7 +56,7 @@ NAMELESS = """() => Array.from(document.querySelectorAll(
 TOO_WIDE = """() => [document.documentElement, ...document.querySelectorAll('#fleet, #actions, .state')]
   .filter((one) => one.scrollWidth > one.clientWidth)
   .map((one) => `${one.id || one.tagName} ${one.scrollWidth} > ${one.clientWidth}`)"""
-UNFOLD = "() => document.querySelectorAll('main details').forEach((one) => one.open = true)"
+UNFOLD = "() => document.querySelectorAll('main details, #more').forEach((one) => one.open = true)"
 
 
 @pytest.fixture(scope="module")
