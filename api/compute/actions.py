@@ -14,9 +14,8 @@ from api.compute.action import Action, Run
 from api.compute.call import Call, Reply, empty
 from api.compute.carry_out import carry_out
 from api.compute.dispatch import Route
-from api.compute.lookups import server_of
 from api.compute.schemas.actions import ACTIONS as SCHEMAS
-from domain.errors import Conflict, Gone, Invalid, NotFound
+from domain.errors import Gone, Invalid, NotFound
 
 
 def _simple(command: str, success: int = 202) -> Run:
@@ -79,9 +78,6 @@ async def _reset_state(call: Call, server_id: str, value: Any) -> Reply:
 
 
 async def _inject_network_info(call: Call, server_id: str, value: Any) -> Reply:
-    server = await server_of(call, server_id, "os_compute_api:os-admin-actions:inject_network_info")
-    if server.host is None:
-        raise Conflict(f"Instance {server_id} is not ready", hint="It is on no host.", reason="no_host")
     await carry_out(call, "inject-network-info", server_id)
     return empty(202)
 

@@ -80,6 +80,9 @@ async def create(call: Call) -> Reply:
         if fault is not None and fault.reason in NO_ADDRESS:
             taken = fault.reason == "IpAddressAlreadyAllocated"
             raise (Conflict if taken else Invalid)(fault.message, reason=fault.reason)
+        if fault is not None and fault.reason == "unsupported":
+            said = f"Attaching interfaces is not supported for instance {server_id}."
+            raise Invalid(said, hint=fault.message, reason=fault.reason)
         raise Conflict(
             "Failed to attach interface", hint=fault.message if fault else "See the server's events.", code=500
         )

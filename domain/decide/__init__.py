@@ -9,12 +9,13 @@ events. Whether a command may begin is the machine's word (`domain.machine`); ho
 from domain.decide.accepting import MOVES, accept, must_be_possible, must_have_its_host, refuse
 from domain.decide.context import Context, StepOutcome
 from domain.decide.creating import NewServer, create
-from domain.decide.instant import INSTANT, must_be_ones_own_lock
+from domain.decide.instant import ASKED_BESIDES, INSTANT
 from domain.decide.requirements import host_must_answer
 from domain.decide.running import advance, progress, taken_over
 from domain.decide.watching import expire, looked_at, observe, resolve_stuck, runs_though_stopped, synced
 
 __all__ = [
+    "ASKED_BESIDES",
     "INSTANT",
     "MOVES",
     "Context",
@@ -26,7 +27,6 @@ __all__ = [
     "expire",
     "host_must_answer",
     "looked_at",
-    "must_be_ones_own_lock",
     "must_be_possible",
     "must_have_its_host",
     "observe",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from domain.decide.context import Context, Decision
 from domain.decide.running import cancel_open, public
-from domain.errors import Forbidden, Invalid, NotFound
+from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.machine import MACHINE
+from domain.machine.refusal import no_host
 from domain.server import LOOK, Due, FixedIp, Server, ServerEvent, ServerFault
 from domain.settling import owed_by
 
@@ -46,6 +48,13 @@ def must_be_ones_own_lock(server: Server, context: Context) -> None:
 def _unlock(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
     must_be_ones_own_lock(server, context)
     return _at_once(server, "unlock", context, {"locked_by": None, "locked_reason": None})
+
+
+def must_be_on_a_host(server: Server, _: Context) -> None:
+    """Refuse what Nova hands to the server's host without a look at the state: on none, Nova fails with a 500."""
+    if server.host is None:
+        refusal = no_host(MACHINE.rule("inject-network-info"))
+        raise Conflict(refusal.text(server.id), hint=refusal.hint, reason=refusal.reason, code=refusal.code)
 
 
 _UPDATABLE = ("name", "description", "hostname", "access_ip_v4", "access_ip_v6", "disk_config")
@@ -167,12 +176,17 @@ def _update_attachment(server: Server, params: dict[str, Any], context: Context)
     return _at_once(server, "update-volume-attachment", context, {"volumes": volumes}, details)
 
 
-def _nothing_to_do(command: str) -> Any:
-    def decide(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
-        return _at_once(server, command, context, {}, public(params))
+def _inject_network_info(server: Server, params: dict[str, Any], context: Context) -> list[ServerEvent]:
+    """Nothing to do: a guest's config drive follows its addresses by itself."""
+    must_be_on_a_host(server, context)
+    return _at_once(server, "inject-network-info", context, {}, public(params))
 
-    return decide
 
+# What a command asks besides the machine, of the server alone.
+ASKED_BESIDES: dict[str, Callable[[Server, Context], None]] = {
+    "unlock": must_be_ones_own_lock,
+    "inject-network-info": must_be_on_a_host,
+}
 
 INSTANT: dict[str, Any] = {
     "lock": _lock,
@@ -185,7 +199,7 @@ INSTANT: dict[str, Any] = {
     "add-security-group": _security_group("add-security-group"),
     "remove-security-group": _security_group("remove-security-group"),
     "update-volume-attachment": _update_attachment,
-    "inject-network-info": _nothing_to_do("inject-network-info"),
+    "inject-network-info": _inject_network_info,
     "refresh-network": _addresses("refresh-network"),
     "add-fixed-ip": _addresses("add-fixed-ip"),
     "remove-fixed-ip": _addresses("remove-fixed-ip"),

@@ -52,9 +52,10 @@ def test_no_command_waits_for_a_host_that_is_not_there(vm_state: str, backed: st
     assert set(refused.values()) <= {400, 404, 409, 501}, refused
 
 
-def test_what_needs_a_host_says_so() -> None:
+@pytest.mark.parametrize("command", ["rebuild", "inject-network-info"])
+def test_what_needs_a_host_says_so(command: str) -> None:
     with pytest.raises(Rejected, match="is not ready") as refused:
-        decide.accept(homeless("error"), "rebuild", params_of("rebuild", "image"), context())
+        decide.accept(homeless("error"), command, params_of(command, "image"), context(is_admin=True))
     assert (refused.value.code, refused.value.reason) == (409, "no_host")
 
 
