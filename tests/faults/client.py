@@ -73,18 +73,21 @@ class Client:
         answer = (await self.ask("POST", "/v1/commands", body, str(uuid4()))).json()
         return str(answer["server_id"])
 
-    async def shows(self, server_id: str) -> None:
-        """Wait until the API knows a server that the log has: on a busy machine its read model may be behind."""
+    async def shows(self, path: str) -> Any:
+        """What is at a path that the log has already: on a busy machine the API's read model may be behind."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (answer := await self.once("GET", f"/v1/servers/{server_id}")) is None or answer.status_code == 404:
+            while (answer := await self.once("GET", path)) is None or answer.status_code == 404:
                 await asyncio.sleep(PAUSE_SECONDS)
+        if answer.status_code >= 400:
+            raise Refused(f"GET {path}: {answer.status_code} {answer.text}")
+        return answer.json()
 
     async def volume(self, name: str) -> str:
         """A volume that can be attached; its id. What was not answered may leave one more, which nobody uses."""
         body = {"volume": {"name": name, "size": 1}}
         volume_id = (await self.ask("POST", "/volume/v3/volumes", body)).json()["volume"]["id"]
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await self.get(f"/volume/v3/volumes/{volume_id}"))["volume"]["status"] != "available":
+            while (await self.shows(f"/volume/v3/volumes/{volume_id}"))["volume"]["status"] != "available":
                 await asyncio.sleep(PAUSE_SECONDS)
         return str(volume_id)
 

@@ -89,7 +89,7 @@ class Scene:
         """Servers that are there."""
         made = await asyncio.gather(*(self.user.create(name) for name in names))
         await self.watch.settled(made)
-        await asyncio.gather(*map(self.user.shows, made))
+        await asyncio.gather(*(self.user.shows(f"/v1/servers/{one}") for one in made))
         return list(made)
 
     async def prepared(self, case: Case, name: str) -> tuple[str, str]:
