@@ -35,7 +35,8 @@ def guest(world: World, before: dict[str, list[str]]) -> Iterator[Guest]:
 
 
 def counted(guest: Guest) -> int:
-    return int(guest.run("cat /run/count"))
+    """Where the counter is. Each of its writes empties the file first."""
+    return int(wait_until(lambda: guest.run("cat /run/count 2>/dev/null"), "it counts"))
 
 
 def kill_agent(world: World, guest: Guest) -> None:
