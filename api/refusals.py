@@ -35,6 +35,7 @@ _PARTS = {
 _KINDS = {
     "commands": "server",
     "servers": "server",
+    "os-volumes_boot": "server",
     "flavors": "flavor",
     "os-keypairs": "keypair",
     "os-server-groups": "server_group",

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 HEADER = b"idempotency-key"
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_PASSES = re.compile(r"/(v1|ui|console)/.*|/compute/v2\.1(/[^/]+)?/servers|/image/v2/images/[^/]+/file")
+_PASSES = re.compile(
+    r"/(v1|ui|console)/.*|/compute/v2\.1(/[^/]+)?/(servers|os-volumes_boot)|/image/v2/images/[^/]+/file"
+)
 
 
 class _Answer(msgspec.Struct):

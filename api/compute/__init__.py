@@ -15,6 +15,8 @@ from starlette.routing import BaseRoute, Mount
 from api.compute import (
     actions,
     aggregates,
+    aliases,
+    assisted_snapshots,
     availability_zones,
     consoles,
     extensions,
@@ -40,6 +42,8 @@ from api.compute import (
     servers_list,
     services_known,
     usage,
+    usage_audit,
+    version_documents,
     volume_attachments,
 )
 from api.compute.description import describe
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
 MODULES = (
     actions,
     aggregates,
+    aliases,
+    assisted_snapshots,
     availability_zones,
     consoles,
     extensions,
@@ -76,6 +82,8 @@ MODULES = (
     servers_list,
     services_known,
     usage,
+    usage_audit,
+    version_documents,
     volume_attachments,
 )
 

@@ -8,6 +8,7 @@ that its cost does not grow with the number of routes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Handler = Callable[[Call], Awaitable[Reply]]
 
 _log = structlog.get_logger("chronova.api.compute")
+_PROJECT = re.compile("[0-9a-f-]+")  # what Nova takes for the id of a project: another word is an unknown resource
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class ComputeApi:
         caller = scope["state"]["caller"]
         project_path = ""
         if (parts[0] not in self._root.fixed and len(parts) > 1) or parts[0] == caller.actor.project_id:
+            if not _PROJECT.fullmatch(parts[0]) and parts[0] != caller.actor.project_id:
+                raise faults.no_such_path()
             if parts[0] != caller.actor.project_id:
                 raise Invalid(
                     f"Malformed request URL: URL's project_id '{parts[0]}' doesn't match "
