@@ -228,7 +228,9 @@ def _console(protocol: str, kind: str) -> Callable[[Trial], None]:
         """The address answers, and stays open for what the guest says."""
         path = f"/servers/{trial.guest.id}/remote-consoles"
         wanted = {"remote_console": {"protocol": protocol, "type": kind}}
-        told = trial.world.cloud.compute.post(path, json=wanted, microversion="2.96").json()["remote_console"]
+        answer = trial.world.cloud.compute.post(path, json=wanted, microversion="2.96")
+        openstack.exceptions.raise_from_response(answer)
+        told = answer.json()["remote_console"]
         token = unquote(told["url"]).rpartition("token=")[2]
         base = trial.world.system.ready["base_url"].replace("http", "ws", 1)
         try:

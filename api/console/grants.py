@@ -19,7 +19,7 @@ from cryptography.fernet import InvalidToken
 
 from api.auth import load_keys
 from commands.consoles import ConsoleKind, must_open
-from domain.errors import Conflict, Rejected
+from domain.errors import Conflict, Invalid, Rejected
 from domain.resources import Host
 
 if TYPE_CHECKING:
@@ -81,14 +81,18 @@ async def has_consoles(services: Services, server: Server) -> bool:
     """Whether the server's guest is on, on a host whose hypervisor has consoles."""
     if server.host is None or server.power_state not in ("running", "paused"):
         return False
-    host = await services.read.resource_by_name("host", server.host)
-    return isinstance(host, Host) and host.driver == "libvirt"
+    return await _driver(services, server.host) == "libvirt"
+
+
+async def _driver(services: Services, name: str) -> str | None:
+    host = await services.read.resource_by_name("host", name)
+    return host.driver if isinstance(host, Host) else None
 
 
 async def grant(services: Services, server: Server, kind: str, user_id: str) -> Console:
     """A token for a console that could be opened now. Raises `Rejected` when it could not.
 
-    What kind of host it is on is not asked: on a simulated one the page says that there is no console.
+    A simulated host grants them, too, as Nova's fake driver does: there the page says that there is no console.
     """
     try:
         await must_open(services.commands, server.id, SUPPORTED[kind])
@@ -98,6 +102,9 @@ async def grant(services: Services, server: Server, kind: str, user_id: str) -> 
             raise Conflict("Instance not yet ready", hint=hint, reason=OFF) from refusal
         if refusal.reason != NO_CONSOLE:
             raise
+        if await _driver(services, server.host or "") != "simulated":
+            said = f"Unavailable console type {kind}."
+            raise Invalid(said, hint="The host's hypervisor has no consoles.", reason=NO_CONSOLE) from refusal
     note = ConsoleGrant(server.id, server.host or "", kind, user_id, time.time() + TTL_SECONDS)
     return Console(kind, seal(services.settings.data_dir, note))
 
