@@ -6,6 +6,7 @@ from typing import Any
 
 from api.compute.call import Call, Reply, reply
 from api.compute.dispatch import Route
+from api.compute.hosts_known import last_seen
 from api.compute.policy import enforce
 from api.compute.times import micros
 from domain.resources import Host
@@ -21,7 +22,9 @@ async def detail(call: Call) -> Reply:
     enforce(call, "os_compute_api:os-availability-zone:detail")
     shown = []
     for name, hosts in sorted((await _zones(call)).items()):
-        shown.append(_zone(name, hosts) | {"hosts": {host.name: {"nova-compute": _service(host)} for host in hosts}})
+        shown.append(
+            _zone(name, hosts) | {"hosts": {host.name: {"nova-compute": _service(call, host)} for host in hosts}}
+        )
     return reply({"availabilityZoneInfo": shown})
 
 
@@ -36,11 +39,11 @@ def _zone(name: str, hosts: list[Host]) -> dict[str, Any]:
     return {"zoneName": name, "zoneState": {"available": any(not host.disabled for host in hosts)}, "hosts": None}
 
 
-def _service(host: Host) -> dict[str, Any]:
+def _service(call: Call, host: Host) -> dict[str, Any]:
     return {
         "active": not host.disabled,
         "available": host.up and not host.forced_down,
-        "updated_at": micros(host.updated_at),
+        "updated_at": micros(last_seen(call, host)),
     }
 
 

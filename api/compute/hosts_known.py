@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_OID, uuid5
 
 from api.compute.call import Call
@@ -26,6 +27,17 @@ async def by_name(call: Call, name: str, message: str) -> HostRow:
 def answers(call: Call, host: Host) -> bool:
     """Whether the host's agent is heard, and no operator has declared it dead."""
     return not host.forced_down and call.services.commands.hosts.is_up(host.name)
+
+
+def last_seen(call: Call, host: Host) -> datetime | None:
+    """When its compute service was last known to work: its newest heartbeat.
+
+    Heartbeats are not stored. Of a host that was silent since this process began, it is its newest change in the log.
+    """
+    watch = call.services.commands.hosts
+    if not watch.heard_once(host.name):
+        return host.updated_at
+    return datetime.now(UTC) - timedelta(seconds=watch.silent_for(host.name))
 
 
 def service_id(host: Host) -> str:

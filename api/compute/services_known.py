@@ -9,7 +9,7 @@ from typing import Any
 
 from api.compute.call import Call, Reply, empty, flag, reply
 from api.compute.dispatch import Route
-from api.compute.hosts_known import all_hosts, answers, by_name, service_id
+from api.compute.hosts_known import all_hosts, answers, by_name, last_seen, service_id
 from api.compute.policy import enforce
 from api.compute.schemas import hosts as schemas
 from api.compute.times import micros
@@ -28,7 +28,7 @@ def _view(call: Call, host: Host) -> dict[str, Any]:
         "zone": host.availability_zone,
         "status": "disabled" if host.disabled else "enabled",
         "state": "up" if answers(call, host) else "down",
-        "updated_at": micros(host.updated_at),
+        "updated_at": micros(last_seen(call, host)),
         "disabled_reason": host.disabled_reason,
     }
     if call.version >= 11:

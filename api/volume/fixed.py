@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -13,6 +14,7 @@ from api.http import Json
 from api.identity.access import must_be_admin
 from api.links import base_url
 from api.microversions import text_of
+from api.volume.access import moment
 from api.volume.paths import VERSIONS, both
 from domain.errors import NotFound, Rejected
 
@@ -98,7 +100,7 @@ async def services(request: Request) -> Response:
         "zone": ZONE,
         "status": "enabled",
         "state": "up",
-        "updated_at": None,
+        "updated_at": moment(datetime.now(UTC)),
         "disabled_reason": None,
     }
     return Json({"services": [one]})

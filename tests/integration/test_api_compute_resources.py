@@ -162,6 +162,19 @@ async def test_services_are_disabled_and_declared_dead(deployment: Deployment) -
     assert (await send(deployment, "admin", "PUT", path, {})).status_code == 400
 
 
+async def test_services_show_their_last_heartbeat(deployment: Deployment) -> None:
+    async def shown() -> list[str]:
+        services = (await ok(deployment, "admin", "GET", "/os-services"))["services"]
+        zones = (await ok(deployment, "admin", "GET", "/os-availability-zone/detail"))["availabilityZoneInfo"]
+        hosts = {name: one["nova-compute"] for zone in zones for name, one in zone["hosts"].items()}
+        return [one["updated_at"] for one in services] + [hosts[name]["updated_at"] for name in sorted(hosts)]
+
+    before = await shown()
+    async with asyncio.timeout(60):
+        while not all(now > then for now, then in zip(await shown(), before, strict=True)):
+            await asyncio.sleep(0.1)
+
+
 async def test_hypervisors_by_id_and_with_their_servers(deployment: Deployment) -> None:
     first = (await ok(deployment, "admin", "GET", "/os-hypervisors?limit=1"))["hypervisors"][0]
     shown = await ok(deployment, "admin", "GET", f"/os-hypervisors/{first['id']}?with_servers=true")
