@@ -17,10 +17,9 @@ from api.http import Json, boolean, caller, context, json_object, services
 from api.v1 import params as parameters
 from api.v1.carry import carry_out
 from api.v1.create import created
-from api.v1.document import legal_now
+from api.v1.document import legal_now, must_be_here
 from api.v1.scope import find_server
 from commands.context import Answer
-from domain.decide import MOVES, must_be_possible
 from domain.errors import Invalid, NotImplementedHere
 from domain.machine import MACHINE, CommandRule
 from domain.states import TASK_STATES, VM_STATES, status
@@ -82,12 +81,7 @@ def _read(body: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:
         raise Invalid("params has to be an object", code=422, reason="params")
     if server_id is not None and not isinstance(server_id, str):
         raise Invalid("server_id has to be a text", code=422, reason="server_id")
-    if command not in parameters.PARAMS:
-        if command in MOVES:
-            must_be_possible(command)
-        raise NotImplementedHere(
-            f"{command} can not be given here", hint="Use the compute API: POST /compute/v2.1/servers/{id}/action."
-        )
+    must_be_here(command)
     parameters.check(command, params or {})
     return command, server_id, params or {}
 

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from api.services import Services
 
 
-ELSEWHERE = frozenset({"get-console-output", "remote-console", "swap-volume", "update-volume-attachment"})
-"""What only the compute API carries out."""
+ELSEWHERE = {
+    "get-console-output": "POST /compute/v2.1/servers/{id}/action",
+    "remote-console": "POST /compute/v2.1/servers/{id}/remote-consoles",
+    "swap-volume": "PUT /compute/v2.1/servers/{id}/os-volume_attachments/{volume_id}",
+    "update-volume-attachment": "PUT /compute/v2.1/servers/{id}/os-volume_attachments/{volume_id}",
+}
+"""What only the compute API carries out, and where."""
 NOT_HERE = "GET /v1/commands shows what is, and the network API gives a server addresses."
 
 
@@ -33,6 +38,17 @@ def document(server: Server, caller: Caller) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(fields)
     shown: dict[str, Any] = redacted(plain, operator=caller.is_admin)
     return {"status": status(server.vm_state, server.task_state), "locked": server.locked} | shown
+
+
+def must_be_here(command: str) -> None:
+    """Refuse, with what to do instead, a command that POST /v1/commands does not carry out."""
+    if command in PARAMS:
+        return
+    if command in ELSEWHERE:
+        hint = f"Use the compute API: {ELSEWHERE[command]}."
+        raise NotImplementedHere(f"{command} can not be given here.", hint=hint)
+    must_be_possible(command)
+    raise NotImplementedHere(f"{command} is not carried out here.", hint=NOT_HERE, reason="not_carried_out")
 
 
 def permitted(command: str, server: Server, caller: Caller) -> bool:
@@ -56,8 +72,7 @@ def refusal(services: Services, command: str, server: Server, caller: Caller) ->
     )
     try:
         if command not in PARAMS and command not in ELSEWHERE:
-            must_be_possible(command)
-            raise NotImplementedHere(f"{command} is not carried out here.", hint=NOT_HERE, reason="not_carried_out")
+            must_be_here(command)
         refuse(server, command, context)
         if command in ASKED_BESIDES:
             ASKED_BESIDES[command](server, context)

@@ -221,6 +221,7 @@ async def test_a_reader_may_look_and_not_touch(plane: Plane, demo: httpx.AsyncCl
         ({"type": "remote-console", "server_id": str(uuid4())}, 501, "not_implemented"),
         ({"type": "migrate", "server_id": str(uuid4())}, 501, "not_carried_out"),
         ({"type": "evacuate", "server_id": str(uuid4())}, 501, "not_carried_out"),
+        ({"type": "attach-share", "server_id": str(uuid4())}, 501, "not_carried_out"),
         ([1], 400, "invalid"),
     ],
 )
