@@ -86,7 +86,8 @@ def _identity(error: Rejected, request_id: str) -> dict[str, Any]:
 
 
 def _fault(error: Rejected, request_id: str) -> dict[str, Any]:
-    name = FAULT_NAMES.get(error.code, "computeFault" if error.code >= 500 or error.code == 410 else "badRequest")
+    other = "computeFault" if error.code >= 500 or error.code in (406, 410) else "badRequest"
+    name = FAULT_NAMES.get(error.code, other)
     return {name: {"code": error.code, "message": error.text}}
 
 
@@ -140,12 +141,18 @@ def note(scope: Scope, error: Rejected) -> None:
     scope.setdefault("state", {})["refused"] = error
 
 
+def answered_with(scope: Scope) -> dict[str, str]:
+    """The headers that every answer to a request has from here on, refusals included."""
+    headers: dict[str, str] = scope.setdefault("state", {}).setdefault("answered_with", {})
+    return headers
+
+
 def render(scope: Scope, error: Rejected) -> Response:
     """The response for a refusal, in the form of the API that the request was for."""
     note(scope, error)
     request_id = scope.get("state", {}).get("request_id", "")
     form = _FAMILIES.get(family_of(scope["path"]), _problem)
-    response = Json(form(error, request_id), status_code=error.code)
+    response = Json(form(error, request_id), status_code=error.code, headers=answered_with(scope))
     if form is _problem:
         response.headers["content-type"] = "application/problem+json"
     if error.code == 503:

@@ -1,4 +1,8 @@
-"""Microversions of the small APIs: asked for by `OpenStack-API-Version: SERVICE VERSION`, named in what answers."""
+"""Microversions of the small APIs: asked for by `OpenStack-API-Version: SERVICE VERSION`, named in what answers.
+
+Refusals name it, too (`api.errors` renders them): all but the 406, for which none was used. That one, as every answer,
+says by `Vary` that another request header would have been answered differently.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from functools import wraps
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.errors import answered_with
 from domain.errors import Rejected
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -39,10 +44,11 @@ class Microversions:
 
         @wraps(handler)
         async def wrapped(request: Request) -> Response:
-            used = self.of(request)
+            headers = answered_with(request.scope)
+            headers["Vary"] = "OpenStack-API-Version"
+            headers["OpenStack-API-Version"] = f"{self.service} {text_of(self.of(request))}"
             response = await handler(request)
-            response.headers["OpenStack-API-Version"] = f"{self.service} {text_of(used)}"
-            response.headers["Vary"] = "OpenStack-API-Version"
+            response.headers.update(headers)
             return response
 
         return wrapped

@@ -326,4 +326,14 @@ async def test_placement_names_the_microversion_that_it_used(api: Deployment, ad
         assert [one["allocations"] for one in found.json()["allocation_requests"]] == [shapes[used]]
         assert ["mappings" in one for one in found.json()["allocation_requests"]] == [used == "1.39"]
     for asked in ("placement 1.40", "placement 2.0", "placement 1"):
-        assert (await admin.get("/placement/traits", headers={"OpenStack-API-Version": asked})).status_code == 406
+        refused = await admin.get("/placement/traits", headers={"OpenStack-API-Version": asked})
+        assert (refused.status_code, refused.headers.get("vary")) == (406, "OpenStack-API-Version")
+        assert "openstack-api-version" not in refused.headers  # none was used
+    older = {"OpenStack-API-Version": "placement 1.30"}
+    async with api.signed_in("demo") as demo:
+        for refused, status in (
+            (await admin.get("/placement/traits/NOPE", headers=older), 404),
+            (await demo.get("/placement/resource_providers", headers=older), 403),
+        ):
+            assert (refused.status_code, refused.headers["vary"]) == (status, "OpenStack-API-Version")
+            assert refused.headers["openstack-api-version"] == "placement 1.30"

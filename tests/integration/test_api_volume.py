@@ -29,6 +29,7 @@ pytestmark = [
     ),
 ]
 V3 = "/volume/v3"
+VARY = "OpenStack-API-Version"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -185,6 +186,12 @@ async def test_paths_with_a_project_and_microversions(demo: httpx.AsyncClient) -
     for asked in ("volume 3.999", "volume 3.latest", "volume new"):
         refused = await demo.get(f"{V3}/volumes", headers={"OpenStack-API-Version": asked})
         assert refused.status_code == 406, asked
+        assert list(refused.json()) == ["computeFault"]
+        assert (refused.headers.get("vary"), "openstack-api-version" in refused.headers) == (VARY, False)
+    for path, status in (("volumes/nope", 404), ("os-services", 403), ("volumes?limit=x", 400)):
+        refused = await demo.get(f"{V3}/{path}", headers={"OpenStack-API-Version": "volume 3.42"})
+        assert (refused.status_code, refused.headers["vary"]) == (status, VARY)
+        assert refused.headers["openstack-api-version"] == "volume 3.42"
 
 
 async def test_work_that_was_cut_off_is_done_by_the_next_start(tmp_path: Path) -> None:
