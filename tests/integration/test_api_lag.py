@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from api import lag
 from api.lag import Lag, lag_of
-from tests.deployment import Deployment, running_api
+from tests.deployment import WAIT_SECONDS, Deployment, running_api
 from tests.eventlog_samples import append, new_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,6 +27,12 @@ async def behind(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Depl
         for _ in range(2):
             await append(running.services.log, new_id(), None)
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is shown without it when the log does not say it within a second."""
+    monkeypatch.setattr(lag, "LOOK_SECONDS", WAIT_SECONDS)
 
 
 async def test_what_is_missing_for_long_is_told(behind: Deployment) -> None:
