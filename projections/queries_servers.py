@@ -141,7 +141,8 @@ def conditions(query: ServerQuery, dialect: str, as_text: bool) -> list[ColumnEl
         found.append(column.updated_at >= to_text(query.changes_since))
     if query.changes_before is not None:
         found.append(column.updated_at <= to_text(query.changes_before))
-    return found + _tag_conditions(query) + _pattern_conditions(query, dialect) + _name_conditions(query, as_text)
+    found += _tag_conditions(query, dialect)
+    return found + _pattern_conditions(query, dialect) + _name_conditions(query, as_text)
 
 
 def _task_among(task_states: tuple[str | None, ...]) -> ColumnElement[bool]:
@@ -150,9 +151,11 @@ def _task_among(task_states: tuple[str | None, ...]) -> ColumnElement[bool]:
     return or_(among, servers.c.task_state.is_(None)) if None in task_states else among
 
 
-def _tag_conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
+def _tag_conditions(query: ServerQuery, dialect: str) -> list[ColumnElement[bool]]:
+    place = func.strpos if dialect == "postgresql" else func.instr  # SQLite's LIKE takes A for a
+
     def has(tag: str) -> ColumnElement[bool]:
-        return servers.c.tags.contains(f",{tag},", autoescape=True)
+        return place(servers.c.tags, f",{tag},") > 0
 
     found: list[ColumnElement[bool]] = [has(tag) for tag in query.tags]
     if query.tags_any:

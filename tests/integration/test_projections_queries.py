@@ -72,6 +72,7 @@ NEWEST_FIRST = ["eta", "zeta", "epsilon", "gamma_1", "beta", "alpha"]
         ({"tags": ("blue",)}, ["beta", "alpha"]),
         ({"tags": ("blue", "old")}, ["alpha"]),
         ({"tags": ("lu",)}, []),
+        ({"tags": ("BLUE",)}, []),
         ({"tags": ("%",)}, []),
         ({"tags_any": ("old", "new")}, ["alpha"]),
         ({"not_tags": ("blue", "old")}, ["eta", "zeta", "epsilon", "gamma_1", "beta"]),
