@@ -1,7 +1,6 @@
-"""/os-assisted-volume-snapshots: refused (501), for the service that would call it is not needed.
+"""/os-assisted-volume-snapshots: refused (501). It is the call-back of a block storage service that stands by itself.
 
-Nova has its hosts snapshot the volume files of guests when a block storage service asks for it. Here that service is
-part of the same program and does so by itself.
+Here the volume API is part of the same program, and its snapshots of volumes in use are orders to the hosts.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from domain.errors import NotImplementedHere
 
 
 def _by_the_volume_api() -> NotImplementedHere:
-    return NotImplementedHere("Hosts take no snapshots of volumes for others.", hint="Use /volume/v3/snapshots.")
+    return NotImplementedHere("This call-back is not served.", hint="Ask for the snapshot: POST /volume/v3/snapshots.")
 
 
 async def create(call: Call) -> Reply:
