@@ -54,8 +54,6 @@ class Link:
             while not await self._connect():
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_RETRY_SECONDS)
-            self._mux = RequestMux(self.client, REQUEST_SECONDS)
-            await self._mux.open()
         except asyncio.CancelledError:  # told to stop in the middle of it
             await self.close()
             raise
@@ -127,10 +125,13 @@ class Link:
                     disconnected_cb=self._on_disconnect,
                     reconnected_cb=self._on_reconnect,
                 )
+                mux = RequestMux(self.client, REQUEST_SECONDS)
+                await mux.open()
         except (TimeoutError, OSError, nats.errors.Error) as error:
             log.warning("NATS does not answer; trying again", servers=self.access.servers, error=repr(error))
             await let_go(self.client)
             return False
+        self._mux = mux
         return True
 
     async def _on_error(self, error: Exception) -> None:
