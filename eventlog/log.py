@@ -134,7 +134,11 @@ class EventLog:
                 raise StreamMismatch(f"nats-server {version} is too old: chronova needs 2.10 or newer")
             log = cls(client, stream, prefix, replicas, timeout)
             await ensure_stream(log.js, stream, prefix, replicas, timeout, create=create)
-            await log._mux.open()
+            try:
+                await log._mux.open()
+            except BaseException:
+                await log._mux.close()
+                raise
         except BaseException:
             await let_go(client)
             raise

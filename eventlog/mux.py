@@ -11,7 +11,6 @@ says nothing about what the server did with the request.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -31,10 +30,17 @@ async def let_go(client: Client) -> None:
     """Close a connection. Raises nothing: one that NATS has left can not be flushed, and need not be.
 
     What was still to be sent then was never acknowledged. nats-py writes it to the transport all the same, and uvloop's
-    says with a RuntimeError that it is closed.
+    says with a RuntimeError that it is closed. It also cancels its own task that was reconnecting, and with that what
+    both wait for, the end of the transport: such a CancelledError is not meant for who called this.
     """
-    with contextlib.suppress(OSError, RuntimeError, NatsError):
+    try:
         await client.close()
+    except (OSError, RuntimeError, NatsError):
+        pass
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
 
 
 class NoAnswer(Exception):

@@ -82,6 +82,7 @@ class Link:
 
         nats-py's own `drain` lets go of it after one PONG, but its PING goes out in front of the UNSUB: what NATS sends
         between the two is dropped. By that PONG the UNSUB has gone out as well, so a second round trip comes after it.
+        Only nats-py itself can send the UNSUB of a subscription that is kept: hence its range in pyproject.toml.
         """
         await self.client._send_unsubscribe(subscription._id)
         await self.client.flush()
@@ -125,13 +126,12 @@ class Link:
                     disconnected_cb=self._on_disconnect,
                     reconnected_cb=self._on_reconnect,
                 )
-                mux = RequestMux(self.client, REQUEST_SECONDS)
-                await mux.open()
+                self._mux = RequestMux(self.client, REQUEST_SECONDS)
+                await self._mux.open()
         except (TimeoutError, OSError, nats.errors.Error) as error:
             log.warning("NATS does not answer; trying again", servers=self.access.servers, error=repr(error))
-            await let_go(self.client)
+            await self.close()
             return False
-        self._mux = mux
         return True
 
     async def _on_error(self, error: Exception) -> None:
