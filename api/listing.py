@@ -15,6 +15,7 @@ from starlette.requests import Request
 from api.http import services
 from api.links import base_url
 from api.services import Services
+from api.shapes import whole
 from domain.errors import Invalid
 from domain.resources import Resource
 
@@ -27,9 +28,9 @@ def limit_of(request: Request) -> int:
     text = request.query_params.get("limit")
     if not text:
         return most
-    if not (text.isascii() and text.isdigit()):
+    if (limit := whole(text)) is None:
         raise Invalid(f"limit has to be a whole number, not {text!r}")
-    return min(int(text), most) if int(text) else most
+    return min(limit, most) if limit else most
 
 
 def sorts_of(request: Request, default: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

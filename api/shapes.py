@@ -16,6 +16,20 @@ LONGEST_NAME = 255
 LONGEST_TEXT = 65535
 
 
+MOST = 10**18
+"""More than anything is counted to here; longer numbers are taken for it."""
+
+
+def whole(text: str) -> int | None:
+    """The number that a text of ASCII digits writes, at most `MOST`; null for another text.
+
+    `int` alone raises for what `isdigit` lets through: other scripts' superscripts, and thousands of digits.
+    """
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text) if len(text) < 19 else MOST
+
+
 class _Required:
     """Marks a field that has no default."""
 
@@ -62,8 +76,8 @@ def number(body: Mapping[str, Any], key: str, default: Any = REQUIRED, *, least:
     if value is None:
         missing: int = _default(key, default)
         return missing
-    if isinstance(value, str) and value.lstrip("-").isdigit() and len(value) < 20:
-        value = int(value)
+    if isinstance(value, str) and (size := whole(value.removeprefix("-"))) is not None:
+        value = -size if value.startswith("-") else size
     if not isinstance(value, int) or isinstance(value, bool):
         raise Invalid(f"{key} has to be a whole number")
     if not least <= value <= most:

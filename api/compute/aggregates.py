@@ -12,6 +12,7 @@ from api.compute.hosts_known import by_name
 from api.compute.policy import enforce
 from api.compute.schemas import hosts as schemas
 from api.compute.times import micros
+from api.shapes import whole
 from domain.errors import Conflict, Invalid, NotFound
 from domain.resources import HostAggregate
 
@@ -55,9 +56,10 @@ async def index(call: Call) -> Reply:
 
 async def _find(call: Call) -> HostAggregate:
     wanted = call.params[0]
-    if not wanted.isdigit():
+    number = whole(wanted)
+    if number is None:
         raise Invalid(f"Invalid input for field/attribute id. Value: {wanted}. '{wanted}' is not an integer")
-    found = await call.services.read.resource("host_aggregate", _id_of(int(wanted)))
+    found = await call.services.read.resource("host_aggregate", _id_of(number))
     if found is None or found.deleted:
         raise NotFound(f"Aggregate {wanted} could not be found.")
     return cast("HostAggregate", found)

@@ -16,6 +16,7 @@ from api.compute.lookups import flavor_aggregate, flavor_of, integer
 from api.compute.policy import enforce, may
 from api.compute.schemas import flavors as schemas
 from api.compute.servers_view import links, view_of
+from api.shapes import whole
 from domain.errors import Conflict, Invalid
 from domain.resources import Flavor
 
@@ -81,9 +82,10 @@ async def _list(call: Call, path: str) -> tuple[list[Flavor], dict[str, Any]]:
     for name, field in (("minRam", "ram"), ("minDisk", "disk")):
         text = call.argument(name)
         if text is not None:
-            if not text.isdigit():
+            least = whole(text)
+            if least is None:
                 raise Invalid(f"Invalid {name} filter [{text}]")
-            flavors = [one for one in flavors if getattr(one, field) >= int(text)]
+            flavors = [one for one in flavors if getattr(one, field) >= least]
     key = call.argument("sort_key", "flavorid") or "flavorid"
     if key not in _SORT_KEYS:
         raise Invalid("Sort key supplied is invalid: " + key)

@@ -10,6 +10,7 @@ from api.compute import faults
 from api.compute.call import Call
 from api.compute.policy import enforce
 from api.compute.servers_view import View, view_of
+from api.shapes import whole
 from domain.errors import Invalid, NotFound
 from domain.resources import Blob, Flavor, Host, Image, Resource
 from domain.server import Server
@@ -114,6 +115,7 @@ def integer(call: Call, name: str, default: int | None = None) -> int | None:
     text = call.argument(name)
     if text is None or text == "":
         return default
-    if not text.isascii() or not text.isdigit():
+    number = whole(text)
+    if number is None:
         raise Invalid(f"{name} param must be an integer")
-    return int(text)
+    return number

@@ -17,6 +17,7 @@ from api.compute.schemas import servers as schemas
 from api.compute.schemas.types import words
 from api.compute.servers_view import brief, detail, view_of
 from api.compute.times import parse
+from api.shapes import whole
 from domain.errors import Forbidden, Invalid
 from domain.server import Server
 from domain.states import POWER_STATES, statuses_to_states
@@ -57,7 +58,6 @@ _EXACT = {
     "availability_zone": "availability_zone",
 }
 _NUMBERS = ("launch_index", "progress")
-MAX_NUMBER = 2**63 - 1  # no database holds a larger one
 _TIMES = {
     "changes-since": "changes_since",
     "changes-before": "changes_before",
@@ -113,9 +113,9 @@ def _query(call: Call, what: str) -> ServerQuery | None:
             wanted["regex"][ours] = given[name]
     for name in _NUMBERS:
         if name in given:
-            if not given[name].isdigit() or int(given[name]) > MAX_NUMBER:
+            if (number := whole(given[name])) is None:
                 return None
-            wanted[name] = int(given[name])
+            wanted[name] = number
     for name, ours in _TIMES.items():
         if name in given:
             wanted[ours] = parse(given[name], name)
@@ -212,8 +212,8 @@ def _states(call: Call, given: dict[str, str], wanted: dict[str, Any]) -> bool:
     if "task_state" in given:
         wanted["task_states"] = tuple(None if state == "None" else state for state in call.query["task_state"])
     if "power_state" in given:
-        number = given["power_state"]
-        name = _POWER_NAMES.get(int(number)) if number.isdigit() else number
+        number = whole(given["power_state"])
+        name = given["power_state"] if number is None else _POWER_NAMES.get(number)
         if name not in POWER_STATES:
             return False
         wanted["power_states"] = (name,)

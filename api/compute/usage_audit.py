@@ -49,7 +49,7 @@ async def _log(call: Call, before: datetime) -> dict[str, Any]:
         "hosts_not_run": hosts,
         "total_instances": 0,
         "total_errors": 0,
-        "overall_status": f"0 of {len(hosts)} hosts done. 0 errors.",
+        "overall_status": f"0 of {len(hosts)} hosts done. 0 errors." if hosts else "ALL hosts done. 0 errors.",
         "log": {},
     }
 

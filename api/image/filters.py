@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from api.http import boolean, caller, moment
 from api.image.view import image_view
+from api.shapes import whole
 from domain.errors import Invalid
 from domain.resources import Image
 
@@ -70,9 +71,10 @@ def _equals(value: object, wanted: str) -> bool:
 
 
 def _in_size(size: int, key: str, wanted: str) -> bool:
-    if not (wanted.isascii() and wanted.isdigit()):
+    limit = whole(wanted)
+    if limit is None:
         raise Invalid(f"{key} has to be a number of bytes, not {wanted!r}")
-    return size >= int(wanted) if key == "size_min" else size <= int(wanted)
+    return size >= limit if key == "size_min" else size <= limit
 
 
 def _in_time(value: datetime | None, wanted: str) -> bool:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from api.errors import NeutronError
 from api.http import timestamp
-from api.shapes import text
+from api.shapes import text, whole
 from domain.errors import Invalid
 from domain.resources import SecurityGroup
 from domain.security_groups import ETHERTYPES
@@ -78,8 +78,9 @@ def rule_of(body: dict[str, Any], *, created_at: str) -> dict[str, Any]:
 def _protocol(given: Any) -> str | None:
     if given in (None, "", "any"):
         return None
-    if str(given).isdigit() and 0 <= int(given) <= 255:
-        return str(given)
+    number = whole(str(given))
+    if number is not None and number <= 255:
+        return str(number)
     if isinstance(given, str) and given.lower() in PROTOCOLS:
         return given.lower()
     raise NeutronError(
@@ -117,8 +118,8 @@ def _port(body: dict[str, Any], key: str) -> int | None:
     given = body.get(key)
     if given is None:
         return None
-    if isinstance(given, str) and given.isdigit():
-        given = int(given)
+    if isinstance(given, str) and (number := whole(given)) is not None:
+        given = number
     if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given <= 65535:
         raise NeutronError("SecurityGroupInvalidPortValue", 400, f"Invalid value for port {given}")
     return given

@@ -16,6 +16,7 @@ from api.http import Json, services
 from api.identity.access import must_be_admin
 from api.microversions import Version
 from api.placement.documents import CLASSES, VERSIONS
+from api.shapes import whole
 from domain.errors import Invalid, NotFound, Rejected
 from domain.scheduling import CPU_RATIO
 from domain.server import Server
@@ -80,9 +81,9 @@ def _resources(request: Request) -> dict[str, int]:
         name, _, amount = part.partition(":")
         if name not in CLASSES:
             raise Invalid(f"Invalid resource class in resources parameter: {name}")
-        if not (amount.isascii() and amount.isdigit() and int(amount) > 0):
+        if not (number := whole(amount)):
             raise Invalid(f"Requested resource {name} expected positive integer amount, not {amount!r}")
-        found[name] = int(amount)
+        found[name] = number
     return found
 
 
@@ -201,14 +202,14 @@ async def candidates(request: Request) -> Response:
     wanted = _resources(request)
     if not wanted:
         raise Invalid("The query parameter resources is missing", hint="Such as resources=VCPU:1,MEMORY_MB:512")
-    limit = request.query_params.get("limit", str(MOST_CANDIDATES))
-    if not (limit.isascii() and limit.isdigit() and int(limit) > 0):
+    limit = whole(request.query_params.get("limit", str(MOST_CANDIDATES)))
+    if not limit:
         raise Invalid("limit has to be a positive number")
     rows = [
         row
         for row in await services(request).read.hosts()
         if row.host.up and not row.host.disabled and _has_room(row, wanted)
-    ][: min(int(limit), MOST_CANDIDATES)]
+    ][: min(limit, MOST_CANDIDATES)]
     summaries = {}
     for row in rows:
         inventory, used = _inventory(row), _usage(row)
