@@ -117,9 +117,11 @@ def conditions(query: ServerQuery, dialect: str, as_text: bool) -> list[ColumnEl
     for name in _FLAGS:
         if (value := getattr(query, name)) is not None:
             found.append(column[name] == int(value))
-    if query.gone is not None:
-        gone = or_(column.deleted != 0, column.vm_state == "soft-delete")
-        found.append(gone if query.gone else not_(gone))
+    if query.gone:
+        found.append(or_(column.deleted != 0, column.vm_state == "soft-delete"))
+    elif query.gone is not None:
+        # Each for itself: an index begins with the first, and most of the servers that ever were are deleted.
+        found += [column.deleted == 0, column.vm_state != "soft-delete"]
     for name, target in _AMONG.items():
         if (values := getattr(query, name)) is not None:
             found.append(column[target].in_(values))
