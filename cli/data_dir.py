@@ -18,7 +18,8 @@ LOG_STREAM = "CHRONOVA_LOG"  # eventlog.log.DEFAULT_STREAM, without loading all 
 FOLDERS = ("nats", "archive", "images", "volumes", "agents", "keys", "logs", "run")
 READ = ("passwords.json", "keys/tokens", "keys/secrets", "keys/checkpoint.*", "keys/nats-*")
 WRITTEN = (
-    *("lock", "read-models.db*", "clouds.yaml", "run/*.json", "logs/*.log", "agents/*/journal.db"),
+    *("lock", "read-models.db*", "clouds.yaml", "run/*.json", "logs/*.log"),
+    *("agents/journal.db", "agents/*/journal.db"),
     *("nats/lock", "nats/port", "nats/nats-server.conf"),
 )
 

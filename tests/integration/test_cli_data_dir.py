@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +79,10 @@ def test_parts_that_were_brought_along_are_no_reason_to_refuse(tmp_path: Path, b
     assert (tmp_path / data_dir.MARK).exists()
 
 
-@pytest.mark.parametrize("name", ["read-models.db", "lock", "clouds.yaml", "keys/nats-control", "logs/control.log"])
+@pytest.mark.parametrize(
+    "name",
+    ["read-models.db", "lock", "clouds.yaml", "keys/nats-control", "logs/control.log", "agents/journal.db"],
+)
 def test_a_file_that_is_a_directory_is_told_before_anything_starts(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir(parents=True)
     with pytest.raises(Stop, match=f"{name} has to be a file and is none: move it away"):
@@ -110,17 +112,13 @@ def somebody_else() -> Iterator[None]:
         os.seteuid(was)
 
 
-@pytest.fixture
-def open_to_all() -> Iterator[Path]:
-    """A directory that everybody reaches: pytest's own are their owner's."""
-    with tempfile.TemporaryDirectory() as name:
-        (folder := Path(name)).chmod(0o755)
-        yield folder
-
-
 @pytest.mark.parametrize("name", [".", "nats", "read-models.db"])
-def test_what_may_not_be_written_is_told_before_anything_starts(open_to_all: Path, name: str) -> None:
-    data = open_to_all / "data"
+def test_what_may_not_be_written_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # somebody else may not pass the directories above it
+    data = Path("data")
     (data / "nats").mkdir(parents=True)
     (data / "read-models.db").touch()
     for path in (data, *data.iterdir()):
