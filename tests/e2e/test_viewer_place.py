@@ -17,6 +17,12 @@ OpenPage = Callable[..., Page]
 ROW = ".actions tbody[data-row]"
 MOST_TABS = 60
 ROUNDING = 4  # a window scrolls by whole pixels; a row is some sixty high
+# Past the upper half of the only row that is shown; how far the window was scrolled for that.
+SCROLL_INTO_THE_ROW = """() => {
+  const { top, height } = document.querySelector('[data-row]').getBoundingClientRect();
+  scrollBy(0, top + height / 2);
+  return scrollY;
+}"""
 DURATIONS = (0.0, 0.34, 0.9996, 1.24, 42.4, 59.8, 60.0, 125.4, 3599.7, 7200.0, 11_520.0, 86_400.0, 180_000.0)
 # How high the row with the focus is, and how many rows there are, in one look.
 PLACE = """() => {
@@ -87,6 +93,25 @@ def test_tab_leads_to_the_timeline_which_says_what_it_shows(
     expect(page.locator("#none-shown")).to_contain_text("No action on this page fits.")
     page.get_by_role("button", name="Show all").click()
     expect(page.locator(ROW)).to_be_visible()
+
+
+def test_a_filter_stays_when_an_event_comes_and_hides_what_ended(
+    site: Site, demo: httpx.Client, open_page: OpenPage
+) -> None:
+    server_id = site.create(demo, "filtered")
+    page = open_page(viewport={"width": 1280, "height": 500})
+    site.enter(page, path=f"/ui/servers/{server_id}")
+    expect(page.locator("#tail-word")).to_have_text("Live")
+    # As the row stood while it ran: the page that comes with the next event knows that it ended.
+    page.locator(ROW).evaluate("row => row.setAttribute('data-running', '')")
+    page.get_by_role("button", name="Running", exact=True).click()
+    place = page.evaluate(SCROLL_INTO_THE_ROW)
+    site.give(demo, "lock", server_id)
+    expect(page.locator(ROW)).to_have_count(2)
+    expect(page.locator(f"{ROW}[hidden]")).to_have_count(2)
+    expect(page.locator(".chip.chosen")).to_have_text("Running")
+    expect(page.locator("#none-shown")).to_be_visible()
+    assert abs(page.evaluate("scrollY") - place) < ROUNDING
 
 
 def test_a_broken_line_catches_up_without_a_reload(site: Site, demo: httpx.Client, open_page: OpenPage) -> None:

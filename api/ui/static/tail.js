@@ -262,10 +262,13 @@ function readingPlace() {
   return read && !whole ? { id: read.id, top } : null;
 }
 
-/** New rows above what is being read do not push it away. @param {ReturnType<typeof readingPlace>} place */
+/**
+ * New rows above what is being read do not push it away. What a filter hides by now is nowhere.
+ * @param {ReturnType<typeof readingPlace>} place
+ */
 function backTo(place) {
   const now = place && document.getElementById(place.id);
-  if (now) scrollBy(0, now.getBoundingClientRect().top - place.top);
+  if (now?.getClientRects().length) scrollBy(0, now.getBoundingClientRect().top - place.top);
 }
 
 let announced = 0;

@@ -24,7 +24,6 @@ function show(what) {
     chip.classList.toggle("chosen", chosen);
     chip.setAttribute("aria-pressed", String(chosen));
   }
-  document.getElementById("actions")?.setAttribute("data-showing", what);
   for (const row of document.querySelectorAll("#actions [data-row]")) {
     const seen = what === "all" || row.hasAttribute(`data-${what}`);
     row.toggleAttribute("hidden", !seen);
@@ -55,7 +54,7 @@ function open(row) {
 reveal();
 const tail = body.dataset.live ? new Tail(body.dataset.live, Number(body.dataset.refresh ?? 300), () => {
   reveal();
-  show(document.getElementById("actions")?.getAttribute("data-showing") ?? "all");
+  show(document.querySelector(".chip.chosen[data-show]")?.getAttribute("data-show") ?? "all");
 }) : null;
 clocks(() => tail?.stretch());
 keys(tail);
