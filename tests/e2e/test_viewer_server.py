@@ -21,6 +21,16 @@ WIDTH_WHILE_IT_REBOOTS = """() => {
     && document.querySelector('#head .banner')?.textContent.includes('Reboot (soft)');
   return shown && bars.length === 1 && (bars[0].getAttribute('width') ?? '0');
 }"""
+# Closes the menu, and waits twice as long as a live page would wait with its refresh.
+PAGES_ASKED_FOR_AFTER_THE_MENU = """() => new Promise((done) => {
+  const [menu, ask] = [document.getElementById('more'), window.fetch];
+  let asked = 0;
+  window.fetch = (...given) => { asked += 1; return ask(...given); };
+  const told = () => { window.fetch = ask; done(asked); };
+  const closed = () => menu.open || setTimeout(told, 2 * Number(document.body.dataset.refresh));
+  menu.addEventListener('toggle', closed);
+  menu.open = false;
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +103,27 @@ def test_held_it_counts_and_followed_it_catches_up(site: Site, demo: httpx.Clien
     assert rows(page) == ["Create a server"]
     page.keyboard.press(".")
     expect(page.locator(ROW)).to_have_count(2)
+    expect(page.locator("#head")).to_contain_text("locked: tonight")
+
+
+def test_held_it_stays_as_it_is_when_the_menu_closes(site: Site, demo: httpx.Client, open_page: OpenPage) -> None:
+    server_id = site.create(demo, "held-menu")
+    page = open_page()
+    site.enter(page, path=f"/ui/servers/{server_id}")
+    expect(page.locator("#tail-word")).to_have_text("Live")
+    page.keyboard.press(".")
+    site.give(demo, "lock", server_id, reason="tonight")
+    expect(page.locator("#tail-word")).to_have_text("Held, 2 new events")
+    page.locator("#more > summary").click()
+    assert page.evaluate(PAGES_ASKED_FOR_AFTER_THE_MENU) == 0
+    assert rows(page) == ["Create a server"]
+    page.locator("#more > summary").click()
+    page.keyboard.press(".")
+    expect(page.locator(ROW)).to_have_count(2)
+    page.keyboard.press(".")
+    page.keyboard.press("Escape")
+    expect(page.locator("#tail-word")).to_have_text("Held")
+    page.keyboard.press(".")
     expect(page.locator("#head")).to_contain_text("locked: tonight")
 
 

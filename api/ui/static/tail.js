@@ -28,6 +28,8 @@ export class Tail {
     this.failures = 0;
     this.timer = 0;
     this.busy = false;
+    /** Whether the open menu kept a new head from its place. */
+    this.passed = false;
     this.stretched = 0;
     /** @type {EventSource | null} */
     this.source = null;
@@ -35,8 +37,7 @@ export class Tail {
     this.word = document.getElementById("tail-word");
     this.sign?.removeAttribute("hidden");
     this.sign?.addEventListener("click", () => this.toggle());
-    // What came while the menu was open has passed the head by.
-    document.addEventListener("toggle", (event) => menuOf(event.target)?.open === false && this.later(), true);
+    document.addEventListener("toggle", (event) => menuOf(event.target)?.open === false && this.closed(), true);
     document.addEventListener("visibilitychange", () => this.seen());
     addEventListener("pagehide", () => this.close());
     this.hiddenTimer = 0;
@@ -103,6 +104,11 @@ export class Tail {
     if (!this.timer) this.timer = setTimeout(() => this.refresh(), this.pause);
   }
 
+  /** The menu was closed: what came while it was open has passed the head by. */
+  closed() {
+    if (this.passed && !this.held) this.later();
+  }
+
   /** A page that is not whole says after how long it is worth another look. */
   again() {
     const wait = document.querySelector("[data-again]")?.getAttribute("data-again");
@@ -112,7 +118,7 @@ export class Tail {
   toggle() {
     this.held = !this.held;
     this.tell();
-    if (!this.held && this.fresh) this.refresh();
+    if (!this.held && (this.fresh || this.passed)) this.refresh();
   }
 
   /** @param {string} [word] @param {string} [kind] */
@@ -133,7 +139,7 @@ export class Tail {
       const page = await fetched(position);
       if (!page) return location.reload();
       const reading = readingPlace();
-      replaceParts(page);
+      this.passed = !replaceParts(page);
       document.title = page.title;
       announce(this.fresh);
       this.shown = Math.max(position, Number(page.body.dataset.position ?? 0));
@@ -190,14 +196,21 @@ function menuOf(target) {
   return target instanceof HTMLDetailsElement && target.id === "more" ? target : null;
 }
 
-/** Put the parts of a new page in place of the old ones. @param {Document} page @param {string} [which] */
+/**
+ * Put the parts of a new page in place of the old ones. Whether all of them are.
+ * @param {Document} page @param {string} [which] @returns {boolean}
+ */
 function replaceParts(page, which = "[data-part]") {
   const menu = menuOf(document.getElementById("more"));
+  let whole = true;
   for (const old of document.querySelectorAll(which)) {
     const now = page.getElementById(old.id);
     if (!now) continue;
     // An open menu is being read, or filled in: it is not pulled away.
-    if (old.id === "head" && menu?.open) continue;
+    if (old.id === "head" && menu?.open) {
+      whole = false;
+      continue;
+    }
     const known = new Set(Array.from(old.querySelectorAll("[data-row]"), (row) => row.id));
     for (const details of old.querySelectorAll("details[id]")) {
       const twin = now.querySelector(`#${CSS.escape(details.id)}`);
@@ -213,6 +226,7 @@ function replaceParts(page, which = "[data-part]") {
     twin?.focus({ preventScroll: true });
     if (known.size) for (const row of now.querySelectorAll("[data-row]")) if (!known.has(row.id)) row.classList.add("fresh");
   }
+  return whole;
 }
 
 /**
