@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from projections.database import PatternError, compiled
-from projections.query import MAX_PATTERN, InvalidQuery
+from projections.query import MAX_PATTERN, InvalidQuery, NoExpression
 
 # With a backslash before them they mean themselves, for RE2 and PostgreSQL alike.
 _SPECIAL = re.compile(r"[\\.^$*+?()\[\]{}|]")
@@ -31,8 +31,8 @@ def why_text(name: str | None) -> str | None:
     return None if name is None else _why_none("name", name)
 
 
-def no_expression(key: str, why: str) -> InvalidQuery:
-    return InvalidQuery(f"{key!r} is no regular expression: {why}")
+def no_expression(key: str, why: str) -> NoExpression:
+    return NoExpression(f"{key!r} is no regular expression: {why}")
 
 
 def literal(text: str) -> str:

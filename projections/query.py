@@ -31,6 +31,10 @@ class InvalidQuery(ValueError):
     """A filter or sort key makes no sense; the text says which."""
 
 
+class NoExpression(InvalidQuery):
+    """A pattern is no regular expression; of names, and as plain text it found nothing either."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerQuery:
     """Which servers, in which order. A filter that is None (or empty) filters nothing; all others have to hold.

@@ -164,6 +164,18 @@ def test_the_fleet_grows_too(site: Site, open_page: OpenPage) -> None:
     expect(page.locator(".fleet tbody tr")).to_contain_text("ACTIVE")
 
 
+def test_text_that_is_no_expression_stays_live_when_its_last_server_goes(site: Site, open_page: OpenPage) -> None:
+    page = open_page()
+    with site.client("chronova") as demo:
+        server_id = site.create(demo, "odd[1")
+        site.enter(page, path="/ui/?name=odd%5B1")
+        expect(page.locator("#tail-word")).to_have_text("Live")
+        expect(page.locator(".fleet tbody tr")).to_have_count(1)
+        site.give(demo, "update", server_id, name="even")
+    expect(page.locator(".empty")).to_contain_text("No server fits name = odd[1. 'name' is no regular expression: ")
+    expect(page.locator("#tail-word")).to_have_text("Live")
+
+
 def test_a_project_without_servers_says_how_to_begin(site: Site, open_page: OpenPage) -> None:
     page = open_page()
     site.enter(page, "chronova-other")
